@@ -1,0 +1,24 @@
+//! The vocabulary of PubG1 and its pure state machines.
+//!
+//! Nothing here reads a clock, opens a file or awaits: every function takes values and returns
+//! values or effects, so that each rule of the log can be tested without the machinery around it.
+//!
+//! Reading order: [`ids`], [`offset`] and [`epoch`] are the words; [`record_batch`] is the unit of
+//! append, checksum and storage; [`producer_state`] and [`leader_epochs`] are the two small state
+//! machines every partition carries; [`topic`] and [`cluster`] describe what the cluster agrees on.
+
+pub mod cluster;
+pub mod compression;
+pub mod epoch;
+pub mod ids;
+pub mod leader_epochs;
+pub mod offset;
+pub mod offset_commit;
+pub mod partitioner;
+pub mod producer_state;
+pub mod record_batch;
+pub mod topic;
+
+pub use epoch::LeaderEpoch;
+pub use ids::{BrokerId, GroupId, InvalidName, PartitionId, ProducerId, TopicId, TopicName, TopicPartition};
+pub use offset::Offset;

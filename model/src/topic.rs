@@ -1,0 +1,89 @@
+//! What a topic is configured to do with its records.
+
+use serde::{Deserialize, Serialize};
+
+/// What happens to records that are no longer wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CleanupPolicy {
+    /// Old segments are deleted by age and size.
+    #[default]
+    Delete,
+    /// Only the newest record of each key is kept; a record without a value removes its key.
+    Compact,
+}
+
+/// The settings of a topic. Every number is checked by [`TopicConfig::validate`] before it is used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields, default)]
+pub struct TopicConfig {
+    /// What happens to old records.
+    pub cleanup_policy: CleanupPolicy,
+    /// How long records are kept at least, in milliseconds; `None`: for ever.
+    pub retention_ms: Option<u64>,
+    /// How many bytes a partition keeps at least; `None`: no limit.
+    pub retention_bytes: Option<u64>,
+    /// The size at which a segment is closed and the next one begun.
+    pub segment_bytes: u64,
+    /// The age at which a segment is closed, in milliseconds, measured from its first append.
+    pub segment_ms: u64,
+    /// The largest record batch that is accepted, in bytes, as it travels (compressed).
+    pub max_message_bytes: u64,
+    /// How long a tombstone outlives its segment's compaction, in milliseconds.
+    pub delete_retention_ms: u64,
+    /// One entry of the offset index is written after this many bytes of log.
+    pub index_interval_bytes: u64,
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self {
+            cleanup_policy: CleanupPolicy::Delete,
+            retention_ms: Some(7 * 24 * 60 * 60 * 1000),
+            retention_bytes: None,
+            segment_bytes: 256 * 1024 * 1024,
+            segment_ms: 7 * 24 * 60 * 60 * 1000,
+            max_message_bytes: 1024 * 1024,
+            delete_retention_ms: 24 * 60 * 60 * 1000,
+            index_interval_bytes: 4096,
+        }
+    }
+}
+
+/// A setting that cannot be honoured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} = {value}: {reason}")]
+pub struct InvalidTopicConfig {
+    /// The setting's name, as it is written in requests.
+    pub setting: &'static str,
+    /// What was asked for.
+    pub value: u64,
+    /// Why it is refused, with the bounds.
+    pub reason: &'static str,
+}
+
+impl TopicConfig {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first setting that is out of bounds.
+    pub fn validate(&self) -> Result<(), InvalidTopicConfig> {
+        let refuse = |setting, value, reason| Err(InvalidTopicConfig { setting, value, reason });
+        if !(16 * 1024..=i32::MAX as u64).contains(&self.segment_bytes) {
+            return refuse("segment_bytes", self.segment_bytes, "must be between 16 KiB and 2 GiB - 1");
+        }
+        if !(1024..=64 * 1024 * 1024).contains(&self.max_message_bytes) {
+            return refuse("max_message_bytes", self.max_message_bytes, "must be between 1 KiB and 64 MiB");
+        }
+        if self.max_message_bytes > self.segment_bytes {
+            return refuse("max_message_bytes", self.max_message_bytes, "must not exceed segment_bytes");
+        }
+        if self.segment_ms < 1 {
+            return refuse("segment_ms", self.segment_ms, "must be at least 1");
+        }
+        if !(64..=16 * 1024 * 1024).contains(&self.index_interval_bytes) {
+            return refuse("index_interval_bytes", self.index_interval_bytes, "must be between 64 B and 16 MiB");
+        }
+        Ok(())
+    }
+}
