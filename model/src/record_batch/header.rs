@@ -202,6 +202,9 @@ impl BatchHeader {
         if self.attributes.is_transactional() {
             return refuse("attributes", i64::from(self.attributes.0), "transactions are not supported");
         }
+        if self.attributes.timestamp_type() == TimestampType::LogAppendTime {
+            return refuse("attributes", i64::from(self.attributes.0), "only brokers write log append time");
+        }
         let Some(compression) = self.attributes.compression() else {
             return refuse("attributes", i64::from(self.attributes.0), "unknown compression codec");
         };
@@ -210,7 +213,11 @@ impl BatchHeader {
             return refuse("record_count", i64::from(self.record_count), "more records than bytes");
         }
         if self.producer_id >= 0 && (self.base_sequence < 0 || self.producer_epoch < 0) {
-            return refuse("base_sequence", i64::from(self.base_sequence), "an idempotent batch needs sequence and epoch");
+            return refuse(
+                "base_sequence",
+                i64::from(self.base_sequence),
+                "an idempotent batch needs sequence and epoch",
+            );
         }
         Ok(())
     }

@@ -1,0 +1,24 @@
+//! What the brokers of a cluster agree on, and the commands that change it.
+//!
+//! [`ClusterImage`] is a deterministic state machine: the same commands in the same order give the
+//! same image everywhere. So nothing is chosen here; ids, names, replicas and times come in the
+//! command. A command that changes what others may have changed meanwhile names the state that it
+//! expects, and is refused when that is no longer so (compare-and-set). A refused command changes
+//! nothing.
+
+mod apply;
+mod command;
+mod image;
+
+pub use command::{EpochExpectation, MetadataCommand, MetadataError, MetadataReply};
+pub use image::{BrokerRegistration, ClusterImage, Incarnation, PartitionImage, TopicImage};
+
+/// The most partitions of one topic.
+pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
+/// The most topics of a cluster.
+pub const TOPICS_MAX: usize = 10_000;
+/// The most bytes of an advertised URL and of a cluster id.
+pub const TEXT_BYTES_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests;
