@@ -20,6 +20,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The lists that cargo-deny reads too.
+fn deny_toml() -> toml::Table {
+    let text = std::fs::read_to_string(root().join("deny.toml")).expect("deny.toml is there");
+    text.parse().expect("deny.toml is TOML")
+}
+
 /// Fails with all problems, one a line.
 #[track_caller]
 fn assert_none(problems: Vec<String>) {

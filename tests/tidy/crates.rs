@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::{assert_none, root};
+use super::{assert_none, deny_toml, root};
 
 /// Our crates and the crates of ours that each may depend on. A crate that is missing here may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -30,16 +30,6 @@ const CONFINED: &[(&str, &[&str])] = &[
 /// Crates that decide and compute: no actor, no runtime, no network.
 const WITHOUT_RUNTIME: &[&str] = &["pubg1-model", "pubg1-storage", "pubg1-metrics"];
 const RUNTIMES: &[&str] = &["actix", "actix-rt", "actix-web", "async-std", "futures-util", "hyper", "reqwest", "tokio"];
-
-/// Never, not even through another crate.
-const BANNED: &[(&str, &str)] = &[
-    ("actix-governor", "GPL"),
-    ("actix-telepathy", "panics on bytes from the network; see docs/adr/0003-own-transport.md"),
-    ("async-raft", "unmaintained; see docs/adr/0001-openraft-for-async-raft.md"),
-    ("bincode", "unmaintained"),
-    ("memmap", "unmaintained; memmap2 goes on with it"),
-    ("openssl-sys", "needs a library on the machine"),
-];
 
 #[test]
 fn arrows_between_crates_point_down() {
@@ -77,12 +67,15 @@ fn confined_dependencies_stay_where_they_belong() {
     assert_none(problems);
 }
 
+/// Not even through another crate.
 #[test]
 fn banned_crates_are_absent() {
+    let listed = deny_toml();
+    let banned = listed["bans"]["deny"].as_array().expect("deny.toml lists banned crates");
     let metadata = Metadata::read();
     let problems = metadata.packages.iter().filter_map(|package| {
-        let (name, reason) = BANNED.iter().find(|(name, _)| *name == package.name)?;
-        Some(format!("{name} {}: {reason}", package.version))
+        let ban = banned.iter().find(|ban| ban["crate"].as_str() == Some(&package.name))?;
+        Some(format!("{} {}: {}", package.name, package.version, ban["reason"]))
     });
     assert_none(problems.collect());
 }
