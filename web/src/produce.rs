@@ -1,0 +1,3 @@
+//! Producing.
+pub(crate) mod batching;
+pub(crate) mod envelope;
