@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# What continuous integration checks: all steps, or the ones named.
+#   scripts/check.sh [STEP...]     scripts/check.sh --list
+# It changes no tracked file. What it downloads or writes goes under target/.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+tools=$PWD/target/check-tools
+
+step_fmt() { cargo fmt --all -- --check; }
+
+step_clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+
+step_doc() { RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items; }
+
+# The crate's own tests, tidy among them.
+step_test() { cargo test --locked --workspace; }
+
+step_build() { cargo build --locked --release; }
+
+# README's first command. It fails when a record is lost.
+step_demo() { cargo run --locked --release -- demo; }
+
+step_rules() {
+    scripts/install-check-tools.sh promtool
+    "$tools/bin/promtool" check rules metrics/dashboards/alerts.yml
+    "$tools/bin/promtool" test rules metrics/dashboards/alerts.test.yml
+}
+
+# The exposition of a broker that has served something, as Prometheus' own checker sees it.
+step_metrics() {
+    scripts/install-check-tools.sh promtool
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    scripts/with-broker.sh bash -euo pipefail -c '
+        curl -fsS -o /dev/null -H "content-type: application/json" \
+            -d "{\"partition\":0,\"key\":\"k\",\"value\":1}" "$PUBG1_URL/publish"
+        curl -fsS -o /dev/null "$PUBG1_URL/consume?partition=0&offset=0"
+        curl -fsS "$PUBG1_URL/metrics" >"$PUBG1_DIR/metrics.txt"
+        grep -q "^pubg1_requests_total{api=\"publish\",code=\"200\"} 1$" "$PUBG1_DIR/metrics.txt"
+        "$0" check metrics <"$PUBG1_DIR/metrics.txt"
+        echo "$(grep -vc "^#" "$PUBG1_DIR/metrics.txt") series pass promtool check metrics"
+    ' "$tools/bin/promtool"
+}
+
+# Requests made from the API's own description; the seed makes a failure repeatable.
+step_api() {
+    scripts/install-check-tools.sh schemathesis
+    # shellcheck disable=SC2016 # expanded by the inner shell
+    scripts/with-broker.sh bash -euo pipefail -c '
+        exec "$0" --config-file scripts/api-check.toml run "$PUBG1_URL/openapi.json" --url "$PUBG1_URL"
+    ' "$tools/venv/bin/schemathesis"
+}
+
+# Advisories need cargo-deny and its database, which take longer to install than all of the rest to run.
+step_deny() {
+    if cargo deny --version >/dev/null 2>&1; then
+        cargo deny --locked check
+    else
+        echo "cargo-deny is not installed: advisories are not checked (licences and bans are, by tests/tidy.rs)"
+    fi
+}
+
+steps=(fmt clippy doc test build rules metrics api demo deny)
+
+if [[ ${1:-} == --list ]]; then
+    printf '%s\n' "${steps[@]}"
+    exit 0
+fi
+(($# == 0)) || steps=("$@")
+
+began=$SECONDS
+for step in "${steps[@]}"; do
+    if ! declare -F "step_$step" >/dev/null; then
+        echo "check.sh: there is no step '$step'; scripts/check.sh --list names them" >&2
+        exit 2
+    fi
+    echo "== $step"
+    step_began=$SECONDS
+    # Not in a condition, where bash would go on after an error inside of the step.
+    trap 'echo "== $step FAILED after $((SECONDS - step_began)) s" >&2' EXIT
+    "step_$step"
+    trap - EXIT
+    echo "== $step ok ($((SECONDS - step_began)) s)"
+done
+echo "== all ${#steps[@]} steps ok ($((SECONDS - began)) s)"
