@@ -1,0 +1,55 @@
+//! The commands, each in its file.
+
+pub mod cluster;
+pub mod config;
+pub mod consume;
+pub mod demo;
+pub mod produce;
+pub mod topic;
+
+use std::{future::Future, io};
+
+use clap::CommandFactory;
+
+use crate::{
+    cli::{Cli, ClusterCommand, Command, ConfigCommand},
+    client::Client,
+    error::CommandError,
+    node,
+    terminal::{Terminal, print_text},
+};
+
+/// Does what the command line says.
+///
+/// # Errors
+/// The command's.
+pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
+    let broker = cli.global.broker;
+    let client = || Client::new(&broker);
+    match cli.command {
+        Command::Broker(args) => node::run(&args, terminal),
+        Command::Topic(command) => block_on(topic::run(&client()?, terminal, command)),
+        Command::Produce(args) => block_on(produce::run(&client()?, terminal, args)),
+        Command::Consume(args) => block_on(consume::run(&client()?, terminal, args)),
+        Command::Cluster(ClusterCommand::Info) => block_on(cluster::info(&client()?, terminal)),
+        Command::Config(ConfigCommand::Show { origin, settings }) => config::show(terminal, &settings, origin),
+        Command::Config(ConfigCommand::Check { settings }) => config::check(terminal, &settings),
+        Command::Openapi => print_text("TODO"),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "pubg1", &mut script);
+            print_text(&String::from_utf8_lossy(&script))
+        }
+        Command::Demo(args) => block_on(demo::run(terminal, args)),
+    }
+}
+
+/// Runs a client's command on a small runtime of its own.
+fn block_on(command: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error: io::Error| CommandError::Failed(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(command);
+    // A thread that waits for standard input cannot be waited for.
+    runtime.shutdown_background();
+    result
+}

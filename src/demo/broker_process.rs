@@ -1,0 +1,163 @@
+//! A broker in a process of its own, which never outlives this one.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::last_lines;
+use crate::{client::Client, error::CommandError};
+
+const POLL: Duration = Duration::from_millis(5);
+const START_DEADLINE: Duration = Duration::from_secs(20);
+const END_DEADLINE: Duration = Duration::from_secs(20);
+const LOG_LINES: usize = 20;
+
+/// How a broker is started, again and again on the same data.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// The program.
+    pub program: PathBuf,
+    /// Holds the data and the log.
+    pub directory: PathBuf,
+    /// The flush policy.
+    pub flush: String,
+}
+
+/// A running broker. Dropping it kills the process.
+#[derive(Debug)]
+pub struct BrokerProcess {
+    child: Child,
+    url: String,
+    log: PathBuf,
+}
+
+impl Launch {
+    /// Starts a broker at this address and waits until it listens.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] with the end of its log.
+    pub async fn start(&self, http: &str) -> Result<BrokerProcess, CommandError> {
+        let failed = |what: &str, error: &dyn std::fmt::Display| CommandError::Failed(format!("{what}: {error}"));
+        let log = self.directory.join("broker.log");
+        let log_file = File::options().create(true).append(true).open(&log);
+        let log_file = log_file.map_err(|error| failed("cannot write the broker's log", &error))?;
+        let mut child = Command::new(&self.program)
+            .args(["broker", "--http", http, "--flush", &self.flush, "--exit-with-stdin"])
+            .arg("--data-dir")
+            .arg(self.directory.join("data"))
+            // It ends when this pipe closes: even a kill -9 of this process leaves nothing behind.
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log_file)
+            .spawn()
+            .map_err(|error| failed("cannot start a broker", &error))?;
+        let stdout = child.stdout.take();
+        let mut process = BrokerProcess { child, url: String::new(), log };
+        let reading = tokio::task::spawn_blocking(move || {
+            let lines = stdout.map(|stdout| BufReader::new(stdout).lines());
+            lines
+                .into_iter()
+                .flatten()
+                .map_while(Result::ok)
+                .find_map(|line| line.strip_prefix("http=").map(str::to_owned))
+        });
+        match tokio::time::timeout(START_DEADLINE, reading).await {
+            Ok(Ok(Some(url))) => process.url = url,
+            _ => {
+                let log = last_lines(&process.log, LOG_LINES);
+                return Err(CommandError::Failed(format!("the broker does not start; its log ends with\n{log}")));
+            }
+        }
+        Ok(process)
+    }
+}
+
+impl BrokerProcess {
+    /// Where it listens.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] when the deadline passes or the process ends.
+    pub async fn wait_ready(&mut self, client: &Client, deadline: Duration) -> Result<(), CommandError> {
+        let until = Instant::now() + deadline;
+        let mut last = String::new();
+        while Instant::now() < until {
+            match client.ready().await {
+                Ok(ready) if ready.ready => return Ok(()),
+                Ok(ready) => last = ready.body.to_string(),
+                Err(error) => last = error.to_string(),
+            }
+            if let Ok(Some(status)) = self.child.try_wait() {
+                last = format!("it ended with {status}");
+                break;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        let log = last_lines(&self.log, LOG_LINES);
+        Err(CommandError::Failed(format!("the broker is not ready: {last}; its log ends with\n{log}")))
+    }
+
+    /// Ends it as a power cut would: no signal handler, no flush.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] when it cannot be killed.
+    pub async fn kill(&mut self) -> Result<(), CommandError> {
+        let pid = self.child.id();
+        self.child.kill().map_err(|error| CommandError::Failed(format!("cannot kill broker {pid}: {error}")))?;
+        self.wait(END_DEADLINE).await.map(drop)
+    }
+
+    /// Ends it in order, and expects that it says so.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] when it does not end or ends with an error.
+    pub async fn end(&mut self) -> Result<(), CommandError> {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            kill_process(pid, Signal::TERM)
+                .map_err(|error| CommandError::Failed(format!("cannot end broker {}: {error}", self.child.id())))?;
+        }
+        let status = self.wait(END_DEADLINE).await?;
+        if status.success() {
+            return Ok(());
+        }
+        let log = last_lines(&self.log, LOG_LINES);
+        Err(CommandError::Failed(format!("the broker ended with {status}; its log ends with\n{log}")))
+    }
+
+    async fn wait(&mut self, deadline: Duration) -> Result<ExitStatus, CommandError> {
+        let until = Instant::now() + deadline;
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) if Instant::now() < until => tokio::time::sleep(POLL).await,
+                Ok(None) => return Err(CommandError::Failed(format!("broker {} does not end", self.child.id()))),
+                Err(error) => return Err(CommandError::Failed(format!("cannot wait for the broker: {error}"))),
+            }
+        }
+    }
+}
+
+impl Drop for BrokerProcess {
+    fn drop(&mut self) {
+        // It may have ended already; either way nothing of it is left after this.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
