@@ -32,12 +32,12 @@ step_metrics() {
     # shellcheck disable=SC2016 # expanded by the inner shell
     scripts/with-broker.sh bash -euo pipefail -c '
         curl -fsS -o /dev/null -H "content-type: application/json" \
-            -d "{\"partition\":0,\"key\":\"k\",\"value\":1}" "$PUBG1_URL/publish"
-        curl -fsS -o /dev/null "$PUBG1_URL/consume?partition=0&offset=0"
-        curl -fsS "$PUBG1_URL/metrics" >"$PUBG1_DIR/metrics.txt"
-        grep -q "^pubg1_requests_total{api=\"publish\",code=\"200\"} 1$" "$PUBG1_DIR/metrics.txt"
-        "$0" check metrics <"$PUBG1_DIR/metrics.txt"
-        echo "$(grep -vc "^#" "$PUBG1_DIR/metrics.txt") series pass promtool check metrics"
+            -d "{\"partition\":0,\"key\":\"k\",\"value\":1}" "$PUBG1_BROKER/publish"
+        curl -fsS -o /dev/null "$PUBG1_BROKER/consume?partition=0&offset=0"
+        curl -fsS "$PUBG1_BROKER/metrics" >"$PUBG1_TEST_DIR/metrics.txt"
+        grep -q "^pubg1_requests_total{api=\"publish\",code=\"200\"} 1$" "$PUBG1_TEST_DIR/metrics.txt"
+        "$0" check metrics <"$PUBG1_TEST_DIR/metrics.txt"
+        echo "$(grep -vc "^#" "$PUBG1_TEST_DIR/metrics.txt") series pass promtool check metrics"
     ' "$tools/bin/promtool"
 }
 
@@ -46,7 +46,7 @@ step_api() {
     scripts/install-check-tools.sh schemathesis
     # shellcheck disable=SC2016 # expanded by the inner shell
     scripts/with-broker.sh bash -euo pipefail -c '
-        exec "$0" --config-file scripts/api-check.toml run "$PUBG1_URL/openapi.json" --url "$PUBG1_URL"
+        exec "$0" --config-file scripts/api-check.toml run "$PUBG1_BROKER/openapi.json" --url "$PUBG1_BROKER"
     ' "$tools/venv/bin/schemathesis"
 }
 

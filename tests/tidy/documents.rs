@@ -15,6 +15,7 @@ const HOSTS: &[&str] = &[
     "github.com",
     "cwiki.apache.org",
     "kafka.apache.org",
+    "no-color.org",
     "www.apache.org",
     "creativecommons.org",
     "docs.rs",

@@ -30,6 +30,14 @@ macro_rules! causes {
                     $( Cause::$cause => Row { status: $status, code: $code, retry_after_s: causes!(@retry $($after)?) }, )+
                 }
             }
+
+            /// What happened, in a sentence for documentation.
+            #[must_use]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $( Cause::$cause => concat!($($doc),+).trim_ascii_start(), )+
+                }
+            }
         }
     };
     (@retry) => { None };
