@@ -20,6 +20,11 @@ step_build() { cargo build --locked --release; }
 # README's first command. It fails when a record is lost.
 step_demo() { cargo run --locked --release -- demo; }
 
+step_scripts() {
+    scripts/install-check-tools.sh python-tools
+    "$tools/venv/bin/shellcheck" .ci/run scripts/*.sh
+}
+
 step_rules() {
     scripts/install-check-tools.sh promtool
     "$tools/bin/promtool" check rules metrics/dashboards/alerts.yml
@@ -43,7 +48,7 @@ step_metrics() {
 
 # Requests made from the API's own description; the seed makes a failure repeatable.
 step_api() {
-    scripts/install-check-tools.sh schemathesis
+    scripts/install-check-tools.sh python-tools
     # shellcheck disable=SC2016 # expanded by the inner shell
     scripts/with-broker.sh bash -euo pipefail -c '
         exec "$0" --config-file scripts/api-check.toml run "$PUBG1_BROKER/openapi.json" --url "$PUBG1_BROKER"
@@ -59,7 +64,7 @@ step_deny() {
     fi
 }
 
-steps=(fmt clippy doc test build rules metrics api demo deny)
+steps=(fmt scripts rules clippy doc test build metrics api demo deny)
 
 if [[ ${1:-} == --list ]]; then
     printf '%s\n' "${steps[@]}"

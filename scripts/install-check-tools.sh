@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Puts the tools of scripts/check.sh under target/check-tools, where they disturb nobody: promtool out of Debian's
-# `prometheus` package (unpacked, not installed, so that no daemon starts) and schemathesis in an environment of its
-# own. Does nothing when they are there.
-#   scripts/install-check-tools.sh promtool|schemathesis...
+# `prometheus` package (unpacked, not installed, so that no daemon starts), schemathesis and shellcheck from PyPI into
+# an environment of their own. Does nothing when they are there.
+#   scripts/install-check-tools.sh promtool|python-tools...
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=$PWD/target/check-tools
@@ -32,8 +32,8 @@ promtool() {
     rm -rf "$unpack"
 }
 
-schemathesis() {
-    local venv=$tools/venv wanted=scripts/api-check-requirements.txt
+python_tools() {
+    local venv=$tools/venv wanted=scripts/check-requirements.txt
     cmp -s "$wanted" "$venv/installed.txt" && return
     rm -rf "$venv"
     local python
@@ -56,7 +56,8 @@ as_root() {
 
 for tool in "$@"; do
     case $tool in
-        promtool | schemathesis) "$tool" ;;
+        promtool) promtool ;;
+        python-tools) python_tools ;;
         *)
             echo "install-check-tools: unknown tool '$tool'" >&2
             exit 2
