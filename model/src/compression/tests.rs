@@ -87,8 +87,8 @@ fn output_memory_stays_within_the_limit() {
 fn stated_lengths_are_not_believed() {
     // Bare snappy that claims 64 MiB in nine bytes.
     let lie = [0x80, 0x80, 0x80, 0x20, 0, 0, 0, 0, 0];
-    let refused = Compression::Snappy.decompress(&lie, 1 << 30);
-    assert!(matches!(refused, Err(CompressionError::Malformed { .. })));
+    let refused = Compression::Snappy.decompress(&lie, 1 << 30).unwrap_err();
+    assert!(refused.to_string().contains("cannot hold"), "refused before memory is taken: {refused}");
     // A xerial block that is longer than the data, and one of negative length.
     for length in [100_i32, -1] {
         let mut lie = Compression::Snappy.compress(b"hello").unwrap();

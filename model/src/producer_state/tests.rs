@@ -103,6 +103,14 @@ fn sequences_wrap_to_zero() {
 }
 
 #[test]
+fn a_new_epoch_forgets_the_old_batches_even_where_numbers_wrap() {
+    let mut states = ProducerStates::default();
+    states.record(&header(1, 0, i32::MAX, 1, 0));
+    states.record(&header(1, 1, 0, 1, 1));
+    assert_eq!(states.check(&header(1, 1, i32::MAX, 1, 0)), out_of_order(1, 1, i32::MAX));
+}
+
+#[test]
 fn the_producer_whose_last_batch_is_oldest_goes_first() {
     let mut states = ProducerStates::new(2);
     states.record(&header(1, 0, 0, 1, 0));
@@ -136,6 +144,8 @@ fn truncation_takes_batches_back() {
     assert_eq!(states.truncate_to(Offset::new(106)), 1, "producer 2 had nothing below");
     assert_eq!(states.check(&header(1, 3, 6, 2, 0)), NEXT);
     assert_eq!(states.check(&header(1, 3, 4, 2, 0)), duplicate(104, 105));
+    states.truncate_to(Offset::new(105));
+    assert_eq!(states.check(&header(1, 3, 4, 2, 0)), NEXT, "a batch that is cut is gone");
     assert_eq!(states.truncate_to(Offset::ZERO), 1);
     assert!(states.is_empty());
 }
