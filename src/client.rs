@@ -70,7 +70,7 @@ impl ClientError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Refused { status, .. } => matches!(status, 408 | 429 | 500 | 502 | 503 | 504 | 507),
+            Self::Refused { status, .. } => matches!(status, 408 | 429 | 502 | 503 | 504 | 507),
             Self::Malformed { .. } | Self::Address { .. } => false,
         }
     }

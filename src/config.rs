@@ -189,7 +189,7 @@ pub fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether the environment asks for output without colour (<https://no-color.org>).
+/// Whether the environment asks for output without colour: `NO_COLOR` is set to anything.
 #[must_use]
 pub fn environment_refuses_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())

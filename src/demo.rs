@@ -25,7 +25,8 @@ use crate::{
     producer::{Delivery, OutgoingRecord, Producer, ProducerOptions},
     terminal::Terminal,
 };
-use broker_process::{BrokerProcess, Launch};
+use broker_process::BrokerProcess;
+pub use broker_process::Launch;
 use checker::{Ledger, Sighting};
 use flights::Flights;
 use report::Report;
@@ -41,14 +42,20 @@ pub struct Plan {
     pub records: u64,
     /// Partitions of the topic.
     pub partitions: u32,
-    /// How often the broker is killed, at equal distances.
-    pub kills: u64,
-    /// The broker's flush policy.
-    pub flush: String,
-    /// The program to run as a broker.
-    pub program: PathBuf,
-    /// Where the broker keeps its data.
-    pub directory: PathBuf,
+    /// The broker is killed when so many records are acknowledged; in rising order.
+    pub kill_at: Vec<u64>,
+    /// Kill it once more while it starts, each time.
+    pub kill_while_starting: bool,
+    /// How the broker is started.
+    pub launch: Launch,
+}
+
+impl Plan {
+    /// Kills at equal distances.
+    #[must_use]
+    pub fn even_kills(records: u64, kills: u64) -> Vec<u64> {
+        (1..=kills).map(|kill| records / (kills + 1) * kill).collect()
+    }
 }
 
 /// Runs the demo and reports; the broker is ended whatever happens.
@@ -59,9 +66,8 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
     let flights = Arc::new(Flights::unpack().map_err(CommandError::Failed)?);
     let topic: TopicName =
         "flights".parse().map_err(|error: pubg1_model::InvalidName| CommandError::Failed(error.to_string()))?;
-    let launch = Launch { program: plan.program.clone(), directory: plan.directory.clone(), flush: plan.flush.clone() };
     let started = Instant::now();
-    let mut broker = launch.start("127.0.0.1:0").await?;
+    let mut broker = plan.launch.start("127.0.0.1:0").await?;
     let client = Client::new(broker.url())?;
     broker.wait_ready(&client, READY_DEADLINE).await?;
     let start_ms = started.elapsed().as_millis();
@@ -69,7 +75,7 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
         "broker {} on {}, data in {}, ready in {start_ms} ms",
         broker.pid(),
         broker.url(),
-        plan.directory.display()
+        plan.launch.data_dir.display()
     ));
     // The records carry times of 2013: any retention by time would delete them at once.
     let body = json!({ "topic_name": topic, "partitions_count": plan.partitions, "configs": { "retention_ms": null } });
@@ -78,8 +84,10 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
     let bar = terminal.progress(plan.records, "records");
     let reader = LiveReader::start(&client, &topic, plan.partitions);
     let (acknowledged, watched) = watch::channel(0);
-    let loading = load(&client, &topic, plan.records, &flights, &acknowledged, &bar);
-    let killing = kill_and_restart(plan, &launch, &client, &mut broker, watched, &bar);
+    // Before the first kill: asking for an identity is not repeated.
+    let producer = Producer::start(&client, topic.clone(), ProducerOptions::default()).await?;
+    let loading = load(producer, plan.records, &flights, &acknowledged, &bar);
+    let killing = kill_and_restart(plan, &client, &mut broker, watched, &bar);
     let (load, restarts) = tokio::try_join!(loading, killing)?;
     bar.finish_and_clear();
 
@@ -87,7 +95,7 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
     let live = reader.until(&ends).await?;
     let reading = Instant::now();
     let found = read_all(&client, &topic, &ends).await?;
-    let report = Report::new(plan, &load, &live, &found, restarts, start_ms, reading.elapsed());
+    let report = Report::new(&load, &live, &found, restarts, start_ms, reading.elapsed());
     broker.end().await?;
     Ok(report)
 }
@@ -103,14 +111,12 @@ pub struct Loaded {
 }
 
 async fn load(
-    client: &Client,
-    topic: &TopicName,
+    (mut producer, mut deliveries): (Producer, mpsc::UnboundedReceiver<Delivery>),
     records: u64,
     flights: &Flights,
     acknowledged: &watch::Sender<u64>,
     bar: &ProgressBar,
 ) -> Result<Loaded, CommandError> {
-    let (mut producer, mut deliveries) = Producer::start(client, topic.clone(), ProducerOptions::default()).await?;
     let latency_us = Histogram::new(3).map_err(|error| CommandError::Failed(error.to_string()))?;
     let begun = Instant::now();
     let mut loaded = Loaded {
@@ -184,28 +190,30 @@ pub struct Restart {
 
 async fn kill_and_restart(
     plan: &Plan,
-    launch: &Launch,
     client: &Client,
     broker: &mut BrokerProcess,
     mut acknowledged: watch::Receiver<u64>,
     bar: &ProgressBar,
 ) -> Result<Vec<Restart>, CommandError> {
     let mut restarts = Vec::new();
-    for kill in 1..=plan.kills {
-        let at = plan.records * kill / (plan.kills + 1);
-        let count = match acknowledged.wait_for(|count| *count >= at).await {
-            Ok(count) => *count,
+    let http = client.base().trim_start_matches("http://");
+    for at in &plan.kill_at {
+        let count = match acknowledged.wait_for(|count| count >= at).await {
+            Ok(count) => (*count).min(plan.records),
             // The producer failed, and says why.
             Err(_) => return Ok(restarts),
         };
         bar.set_message(format!("kill -9 {}", broker.pid()));
         broker.kill().await?;
+        if plan.kill_while_starting {
+            plan.launch.start(http).await?.kill().await?;
+        }
         let begun = Instant::now();
-        *broker = launch.start(client.base().trim_start_matches("http://")).await?;
+        *broker = plan.launch.start(http).await?;
         broker.wait_ready(client, READY_DEADLINE).await?;
         let ready_after = begun.elapsed();
         bar.set_message(format!("broker {} ready again after {} ms", broker.pid(), ready_after.as_millis()));
-        restarts.push(Restart { acknowledged: count.min(plan.records), ready_after });
+        restarts.push(Restart { acknowledged: count, ready_after });
     }
     Ok(restarts)
 }

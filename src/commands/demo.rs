@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::{
-    demo::{self, Plan},
+    demo::{self, Launch, Plan},
     error::CommandError,
     terminal::{Terminal, grouped},
 };
@@ -51,10 +51,14 @@ pub async fn run(terminal: Terminal, args: DemoArgs) -> Result<(), CommandError>
     let plan = Plan {
         records: args.records,
         partitions: args.partitions,
-        kills: args.kills,
-        flush: args.flush,
-        program: demo::this_program()?,
-        directory: directory.path().to_owned(),
+        kill_at: Plan::even_kills(args.records, args.kills),
+        kill_while_starting: false,
+        launch: Launch {
+            program: vec![demo::this_program()?.into()],
+            data_dir: directory.path().join("data"),
+            log: directory.path().join("broker.log"),
+            arguments: vec!["--flush".to_owned(), args.flush],
+        },
     };
     // Dropping the run ends the broker: after Ctrl-C and SIGTERM too.
     let report = tokio::select! {

@@ -1,6 +1,7 @@
 //! A broker in a process of its own, which never outlives this one.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::{BufRead, BufReader},
     path::PathBuf,
@@ -21,12 +22,14 @@ const LOG_LINES: usize = 20;
 /// How a broker is started, again and again on the same data.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The program.
-    pub program: PathBuf,
-    /// Holds the data and the log.
-    pub directory: PathBuf,
-    /// The flush policy.
-    pub flush: String,
+    /// The program, and what stands before `broker` when another one starts it.
+    pub program: Vec<OsString>,
+    /// Where the broker keeps its data.
+    pub data_dir: PathBuf,
+    /// Where its log goes; appended to.
+    pub log: PathBuf,
+    /// Further arguments of `broker`.
+    pub arguments: Vec<String>,
 }
 
 /// A running broker. Dropping it kills the process.
@@ -44,13 +47,16 @@ impl Launch {
     /// [`CommandError::Failed`] with the end of its log.
     pub async fn start(&self, http: &str) -> Result<BrokerProcess, CommandError> {
         let failed = |what: &str, error: &dyn std::fmt::Display| CommandError::Failed(format!("{what}: {error}"));
-        let log = self.directory.join("broker.log");
-        let log_file = File::options().create(true).append(true).open(&log);
+        let log_file = File::options().create(true).append(true).open(&self.log);
         let log_file = log_file.map_err(|error| failed("cannot write the broker's log", &error))?;
-        let mut child = Command::new(&self.program)
-            .args(["broker", "--http", http, "--flush", &self.flush, "--exit-with-stdin"])
+        let mut words = self.program.iter();
+        let mut command = Command::new(words.next().map_or("pubg1".as_ref(), OsString::as_os_str));
+        let mut child = command
+            .args(words)
+            .args(["broker", "--http", http, "--exit-with-stdin"])
             .arg("--data-dir")
-            .arg(self.directory.join("data"))
+            .arg(&self.data_dir)
+            .args(&self.arguments)
             // It ends when this pipe closes: even a kill -9 of this process leaves nothing behind.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -58,7 +64,7 @@ impl Launch {
             .spawn()
             .map_err(|error| failed("cannot start a broker", &error))?;
         let stdout = child.stdout.take();
-        let mut process = BrokerProcess { child, url: String::new(), log };
+        let mut process = BrokerProcess { child, url: String::new(), log: self.log.clone() };
         let reading = tokio::task::spawn_blocking(move || {
             let lines = stdout.map(|stdout| BufReader::new(stdout).lines());
             lines
@@ -112,6 +118,11 @@ impl BrokerProcess {
         }
         let log = last_lines(&self.log, LOG_LINES);
         Err(CommandError::Failed(format!("the broker is not ready: {last}; its log ends with\n{log}")))
+    }
+
+    /// Closes its standard input, as the end of the program that started it does: it drains.
+    pub fn close_stdin(&mut self) {
+        drop(self.child.stdin.take());
     }
 
     /// Ends it as a power cut would: no signal handler, no flush.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    Loaded, Plan, Restart,
+    Loaded, Restart,
     checker::{Sighting, Verdict},
 };
 use crate::terminal::{Terminal, grouped};
@@ -13,8 +13,6 @@ use crate::terminal::{Terminal, grouped};
 /// The numbers of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The broker's flush policy.
-    pub flush: String,
     /// Records handed to the producer.
     pub sent: u64,
     /// Records acknowledged.
@@ -62,7 +60,6 @@ pub struct Report {
 impl Report {
     #[allow(clippy::cast_precision_loss, reason = "rates and times for people")]
     pub(super) fn new(
-        plan: &Plan,
         load: &Loaded,
         live: &Sighting,
         found: &Sighting,
@@ -75,7 +72,6 @@ impl Report {
         let ms = |us: u64| us as f64 / 1000.0;
         let whole_ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
-            flush: plan.flush.clone(),
             sent: load.sent,
             acknowledged: load.ledger.acknowledged(),
             found: found.found(),
@@ -143,7 +139,6 @@ impl Report {
             ("acknowledged after, p50", format!("{:.1} ms", self.latency_p50_ms)),
             ("acknowledged after, p99", format!("{:.1} ms", self.latency_p99_ms)),
             ("acknowledged after, slowest", format!("{:.1} ms", self.latency_max_ms)),
-            ("acks, flush", format!("all, {}", self.flush)),
         ];
         let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]);
         terminal.table(&["what", "result"], rows, &["result"])
