@@ -1,0 +1,164 @@
+//! What a broker is told at its start.
+
+use std::{path::PathBuf, time::Duration};
+
+use pubg1_model::{BrokerId, TopicName, topic::TopicConfig};
+
+use crate::{admission::AdmissionLimits, clock::Clock, errors::StartError, supervision::RestartPolicy};
+
+/// When a record counts as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushPolicy {
+    /// When it is on disk: the high watermark follows the flushed offset. Survives a power cut.
+    Quorum,
+    /// When it is in the page cache; flushed this often. Survives the process, not the machine.
+    Interval {
+        /// The longest time that a record stays unflushed, in milliseconds.
+        ms: u64,
+    },
+}
+
+/// The topic that exists from the first start on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultTopic {
+    /// Its name.
+    pub name: TopicName,
+    /// How many partitions it gets.
+    pub partitions: u32,
+}
+
+/// Everything a broker is told. [`BrokerConfig::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// The broker's number in its cluster. A data directory belongs to one number.
+    pub broker_id: BrokerId,
+    /// The cluster that the data directory must belong to. `None`: whichever it belongs to; a new
+    /// directory begins a cluster with a random id.
+    pub cluster_id: Option<String>,
+    /// Where everything is stored. One process at a time.
+    pub data_dir: PathBuf,
+    /// Where clients reach this broker: `http://host:port`.
+    pub advertised_http: String,
+    /// When a record counts as written.
+    pub flush: FlushPolicy,
+    /// Threads on which partitions run.
+    pub partition_arbiters: usize,
+    /// Threads that flush.
+    pub flusher_threads: usize,
+    /// Threads that open, compact, close and remove logs.
+    pub worker_threads: usize,
+    /// How much may be under way at once.
+    pub admission: AdmissionLimits,
+    /// How long an append may wait for its acknowledgement before its outcome is called unknown.
+    pub append_timeout_ms: u64,
+    /// The topic that exists from the first start on; `None` for none.
+    pub default_topic: Option<DefaultTopic>,
+    /// The settings of new topics that bring none of their own.
+    pub topic_defaults: TopicConfig,
+    /// How many partitions a new topic gets that does not say.
+    pub partitions_default: u32,
+    /// How often retention and compaction are looked after.
+    pub retention_check_interval_ms: u64,
+    /// How many restarts of an actor are borne.
+    pub restart: RestartPolicy,
+    /// The time of day.
+    pub clock: Clock,
+}
+
+impl BrokerConfig {
+    /// A working single node with its data in `data_dir`.
+    #[must_use]
+    pub fn new(broker_id: BrokerId, data_dir: impl Into<PathBuf>, advertised_http: impl Into<String>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            broker_id,
+            cluster_id: None,
+            data_dir: data_dir.into(),
+            advertised_http: advertised_http.into(),
+            flush: FlushPolicy::Quorum,
+            partition_arbiters: (cores / 2).clamp(1, 16),
+            flusher_threads: cores.clamp(2, 8),
+            worker_threads: cores.clamp(2, 8),
+            admission: AdmissionLimits::default(),
+            append_timeout_ms: 30_000,
+            default_topic: "pubg1".parse().ok().map(|name| DefaultTopic { name, partitions: 4 }),
+            topic_defaults: TopicConfig::default(),
+            partitions_default: 1,
+            retention_check_interval_ms: 30_000,
+            restart: RestartPolicy::default(),
+            clock: Clock::system(),
+        }
+    }
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] naming the first setting that cannot be honoured.
+    pub fn validate(&self) -> Result<(), StartError> {
+        let refuse = |setting, reason: String| Err(StartError::Config { setting, reason });
+        let url = &self.advertised_http;
+        if !(url.starts_with("http://") || url.starts_with("https://")) {
+            return refuse("advertised_http", format!("{url:?} must begin with http:// or https://"));
+        }
+        for (setting, value) in [
+            ("partition_arbiters", self.partition_arbiters),
+            ("flusher_threads", self.flusher_threads),
+            ("worker_threads", self.worker_threads),
+        ] {
+            if !(1..=256).contains(&value) {
+                return refuse(setting, format!("{value} must be between 1 and 256"));
+            }
+        }
+        for (setting, value) in [
+            ("admission.bytes_max", self.admission.bytes_max),
+            ("admission.requests_max", self.admission.requests_max),
+            ("append_timeout_ms", self.append_timeout_ms),
+            ("retention_check_interval_ms", self.retention_check_interval_ms),
+            ("partitions_default", u64::from(self.partitions_default)),
+        ] {
+            if value == 0 {
+                return refuse(setting, "must be at least 1".to_owned());
+            }
+        }
+        if self.flush == (FlushPolicy::Interval { ms: 0 }) {
+            return refuse(
+                "flush",
+                "an interval must be at least 1 ms; use quorum to flush before answering".to_owned(),
+            );
+        }
+        if self.default_topic.as_ref().is_some_and(|topic| topic.name.is_internal()) {
+            return refuse("default_topic", "names that begin with __ belong to the broker".to_owned());
+        }
+        self.topic_defaults.validate().or_else(|error| refuse("topic_defaults", error.to_string()))
+    }
+
+    pub(crate) const fn append_timeout(&self) -> Duration {
+        Duration::from_millis(self.append_timeout_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_nonsense_is_refused() {
+        let config = || BrokerConfig::new(BrokerId(0), "data", "http://127.0.0.1:8000");
+        config().validate().unwrap();
+        let refused = |change: &dyn Fn(&mut BrokerConfig)| {
+            let mut config = config();
+            change(&mut config);
+            match config.validate().unwrap_err() {
+                StartError::Config { setting, .. } => setting,
+                other => panic!("{other}"),
+            }
+        };
+        assert_eq!(refused(&|c| c.advertised_http = "localhost:8000".into()), "advertised_http");
+        assert_eq!(refused(&|c| c.flush = FlushPolicy::Interval { ms: 0 }), "flush");
+        assert_eq!(refused(&|c| c.worker_threads = 0), "worker_threads");
+        assert_eq!(refused(&|c| c.admission.bytes_max = 0), "admission.bytes_max");
+        assert_eq!(refused(&|c| c.topic_defaults.segment_bytes = 1), "topic_defaults");
+        let internal = DefaultTopic { name: "__x".parse().unwrap(), partitions: 1 };
+        assert_eq!(refused(&|c| c.default_topic = Some(internal.clone())), "default_topic");
+    }
+}

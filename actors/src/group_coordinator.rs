@@ -1,0 +1,183 @@
+//! Consumer groups: for now, the offsets that they have committed.
+//!
+//! An offset is a record in the internal, compacted topic `__consumer_offsets`, in the partition that the
+//! group hashes to, in Kafka's format. It is appended with `acks=all`, and neither the coordinator's memory
+//! nor the client hears of it before it is committed. A coordinator that takes a partition over reads it
+//! from the start; until then it answers with a retriable error.
+
+mod actor;
+mod messages;
+mod offsets;
+mod shard;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use actix::{Addr, Context, Handler, Message, dev::ToEnvelope};
+use pubg1_metrics::{ActorKind, RejectReason};
+use pubg1_model::{
+    GroupId, Offset, PartitionId, TopicName, TopicPartition,
+    offset_commit::{OffsetCommitKey, OffsetCommitValue},
+    topic::{CleanupPolicy, TopicConfig},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    errors::{AppendError, CommitOffsetError, CommittedOffsetError},
+    node::NodeContext,
+};
+use actor::GroupCoordinatorActor;
+use messages::{Commit, Fetch, ForgetTopic, Quiesce};
+
+pub(crate) use actor::start_group_coordinator;
+
+/// How many partitions the offsets topic has. Fixed: a group's partition follows from it.
+pub(crate) const OFFSETS_PARTITIONS: u32 = 16;
+
+/// The topic that stores the offsets.
+pub(crate) fn offsets_topic() -> TopicName {
+    #[allow(clippy::expect_used, reason = "the name is a constant that a test parses")]
+    "__consumer_offsets".parse().expect("a valid name")
+}
+
+/// Its settings: the newest record of each key is kept, for ever, in small segments.
+pub(crate) fn offsets_topic_config() -> TopicConfig {
+    TopicConfig {
+        cleanup_policy: CleanupPolicy::Compact,
+        retention_ms: None,
+        retention_bytes: None,
+        segment_bytes: 16 * 1024 * 1024,
+        ..TopicConfig::default()
+    }
+}
+
+/// The partition of the offsets topic that keeps a group: `abs(hashCode(group)) % 16`, as in Kafka.
+fn partition_of(group: &GroupId) -> PartitionId {
+    // Java's String.hashCode counts UTF-16 units; the names that are allowed are ASCII.
+    let hash = group.as_str().bytes().fold(0_i32, |hash, byte| hash.wrapping_mul(31).wrapping_add(i32::from(byte)));
+    // Kafka's Utils.abs: the smallest integer, which has no absolute value, counts as 0.
+    PartitionId(hash.checked_abs().map_or(0, i32::unsigned_abs) % OFFSETS_PARTITIONS)
+}
+
+/// The way to the coordinator. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct GroupCoordinatorHandle(Arc<CoordinatorSlot>);
+
+struct CoordinatorSlot {
+    node: Arc<NodeContext>,
+    address: RwLock<Option<Addr<GroupCoordinatorActor>>>,
+}
+
+impl GroupCoordinatorHandle {
+    pub(crate) fn new(node: Arc<NodeContext>) -> Self {
+        Self(Arc::new(CoordinatorSlot { node, address: RwLock::new(None) }))
+    }
+
+    fn set_address(&self, address: Option<Addr<GroupCoordinatorActor>>) {
+        *self.0.address.write().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// Queues a message whose number is bounded otherwise. `false`: there is no actor.
+    #[expect(clippy::disallowed_methods, reason = "every message carries a permit or is sent once")]
+    fn post<M>(&self, message: M) -> bool
+    where
+        M: Message + Send + 'static,
+        M::Result: Send,
+        GroupCoordinatorActor: Handler<M>,
+        Context<GroupCoordinatorActor>: ToEnvelope<GroupCoordinatorActor, M>,
+    {
+        let address = self.0.address.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(address) = address.as_ref().filter(|address| address.connected()) else {
+            self.0.node.metrics.actor(ActorKind::GroupCoordinator).rejected(RejectReason::Unavailable).inc();
+            return false;
+        };
+        address.do_send(message);
+        true
+    }
+
+    pub(crate) async fn commit(
+        &self,
+        group: GroupId,
+        topic_partition: TopicPartition,
+        offset: Offset,
+        metadata: String,
+    ) -> Result<(), CommitOffsetError> {
+        let node = &self.0.node;
+        let retry_after_ms = node.retry_after_ms();
+        let value =
+            OffsetCommitValue { offset, leader_epoch: None, metadata, commit_timestamp_ms: node.config.clock.now_ms() };
+        let key = OffsetCommitKey { group: group.clone(), topic_partition };
+        let (encoded_key, encoded_value) = (key.encode()?, value.encode()?);
+        let bytes = u64::try_from(encoded_key.len() + encoded_value.len()).unwrap_or(u64::MAX);
+        let permit = node.admit(ActorKind::GroupCoordinator, bytes)?;
+        let in_mailbox = node.metrics.actor(ActorKind::GroupCoordinator).sent();
+        let (reply, answer) = oneshot::channel();
+        let partition = partition_of(&group);
+        let commit = Commit { partition, key, value, encoded_key, encoded_value, reply, permit, in_mailbox };
+        if !self.post(commit) {
+            return Err(CommitOffsetError::Loading { group, retry_after_ms });
+        }
+        let unknown = || node.fatal.get().map_or(AppendError::OutcomeUnknown { retry_after_ms }, AppendError::Failed);
+        answer.await.unwrap_or_else(|_| Err(unknown().into()))
+    }
+
+    /// What a group has committed: in one partition, or everywhere.
+    pub(crate) async fn committed(
+        &self,
+        group: GroupId,
+        only: Option<TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, OffsetCommitValue>, CommittedOffsetError> {
+        let node = &self.0.node;
+        let retry_after_ms = node.retry_after_ms();
+        let permit = node.admit(ActorKind::GroupCoordinator, 0).map_err(|refusal| match refusal {
+            AppendError::Draining => CommittedOffsetError::Draining,
+            _ => CommittedOffsetError::Loading { group: group.clone(), retry_after_ms },
+        })?;
+        let in_mailbox = node.metrics.actor(ActorKind::GroupCoordinator).sent();
+        let (reply, answer) = oneshot::channel();
+        let partition = partition_of(&group);
+        let fetch = Fetch { partition, group: group.clone(), only, reply, permit, in_mailbox };
+        let loading = || CommittedOffsetError::Loading { group, retry_after_ms };
+        if !self.post(fetch) {
+            return Err(loading());
+        }
+        answer.await.unwrap_or_else(|_| Err(loading()))
+    }
+
+    /// Removes what groups have committed in a topic that was deleted.
+    pub(crate) fn forget_topic(&self, topic: TopicName) {
+        self.post(ForgetTopic { topic });
+    }
+
+    /// Resolves when every commit that was taken is answered.
+    pub(crate) async fn quiesce(&self) {
+        let (quiet, answer) = oneshot::channel();
+        if self.post(Quiesce { quiet }) {
+            // A dropped answer says as much: the actor is gone.
+            answer.await.unwrap_or_default();
+        }
+        self.set_address(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_offsets_topic_is_internal_and_its_settings_are_valid() {
+        assert!(offsets_topic().is_internal());
+        offsets_topic_config().validate().unwrap();
+    }
+
+    #[test]
+    fn groups_hash_as_in_kafka() {
+        // "a".hashCode() = 97, "test-group".hashCode() = 2034542742, and "polygenelubricants" is
+        // known for hashing to the smallest integer.
+        for (group, partition) in [("a", 97 % 16), ("polygenelubricants", 0), ("ab", (97 * 31 + 98) % 16)] {
+            assert_eq!(partition_of(&group.parse().unwrap()), PartitionId(partition), "{group}");
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Faults on purpose, for tests of this crate and of those above it.
+
+pub use crate::partition::Fault;
+use crate::{AppendError, PartitionHandle};
+
+/// Sends a fault to the actor of a partition.
+///
+/// # Errors
+/// [`AppendError::NotReady`] when there is no actor at present.
+pub fn inject(partition: &PartitionHandle, fault: Fault) -> Result<(), AppendError> {
+    let slot = partition.slot();
+    slot.post(fault).map_err(|_| AppendError::NotReady { retry_after_ms: slot.node.retry_after_ms() })
+}
