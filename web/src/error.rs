@@ -3,6 +3,8 @@
 //! The body of every error is `{"error_code": n, "message": "…"}`. The first three digits of the
 //! code are the HTTP status; the codes follow the REST Proxy v2 dialect where it has one.
 
+mod from_broker;
+
 use std::fmt;
 
 use actix_web::{

@@ -1,9 +1,71 @@
-//! PubG1: the client API over HTTP.
-#![allow(dead_code)]
+//! PubG1's client API over HTTP, on actix-web.
+//!
+//! Three surfaces over the same handles: the [simple one](simple), the REST Proxy v2 one with
+//! stateless reads ([`topics`], [`produce`], [`records`]), and the fast path ([`batches`],
+//! [`ndjson`]); beside them [`admin`], [`cluster`] and [`health`]. Every request enters and leaves
+//! through [`edge`], the routes are one table in [`routes`], and everything that can go wrong is
+//! one table in [`error`].
+//!
+//! A handler parses, calls a handle, and maps the result. No handler holds state; what is shared is
+//! in [`AppState`], built once.
+
+mod admin;
+mod batches;
+mod body;
+mod call;
+mod cluster;
+mod dto;
+mod edge;
 mod encoding;
 mod error;
+mod health;
 mod json_text;
 mod limits;
 mod line_splitter;
 mod media_type;
+mod ndjson;
+mod openapi;
 mod produce;
+mod producers;
+mod records;
+mod reply;
+mod routes;
+mod simple;
+mod state;
+mod topics;
+
+use std::{io, net::TcpListener, sync::Arc};
+
+use actix_web::{App, HttpServer, dev::Server};
+
+pub use error::{ApiError, Cause, Row};
+pub use limits::Limits;
+pub use openapi::openapi_json;
+pub use state::AppState;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Serves the client API on `listeners` until the server is stopped. The server handles no
+/// signals; stop it through [`Server::handle`]. It must be awaited inside an actix system.
+///
+/// # Errors
+/// When a listener cannot be used.
+pub fn serve(listeners: Vec<TcpListener>, state: Arc<AppState>) -> io::Result<Server> {
+    let limits = state.limits.clone();
+    let factory = move || {
+        let state = Arc::clone(&state);
+        App::new().configure(move |config| routes::configure(&state, config))
+    };
+    let mut server = HttpServer::new(factory)
+        .workers(limits.workers)
+        .max_connections(limits.connections_per_worker_max)
+        .backlog(BACKLOG)
+        .client_request_timeout(limits.head_timeout)
+        .keep_alive(limits.keep_alive)
+        .disable_signals();
+    for listener in listeners {
+        server = server.listen(listener)?;
+    }
+    Ok(server.run())
+}

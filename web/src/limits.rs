@@ -27,14 +27,18 @@ pub struct Limits {
     pub target_bytes_max: usize,
     /// Names and values of all request headers; more is 431.
     pub header_bytes_max: usize,
-    /// The longest line of NDJSON; more is an error for that line and the end of the request.
+    /// The longest line of NDJSON; a longer one is answered with an error and passed over.
     pub line_bytes_max: usize,
     /// Lines of NDJSON that are appended together at most.
     pub group_lines_max: usize,
+    /// Bytes of NDJSON that are appended together, give or take a line.
+    pub group_bytes_max: usize,
     /// A request whose head has not arrived after this time is closed.
     pub head_timeout: Duration,
     /// A body of which nothing arrives for this long is 408.
     pub body_stall_timeout: Duration,
+    /// A stream of NDJSON on which nothing arrives for this long ends.
+    pub line_stall_timeout: Duration,
     /// An idle connection is kept this long.
     pub keep_alive: Duration,
     /// The longest `wait` of a read; longer ones are cut to it.
@@ -69,8 +73,10 @@ impl Default for Limits {
             header_bytes_max: 32 << 10,
             line_bytes_max: 1 << 20,
             group_lines_max: 10_000,
+            group_bytes_max: 1 << 20,
             head_timeout: Duration::from_secs(5),
             body_stall_timeout: Duration::from_secs(10),
+            line_stall_timeout: Duration::from_secs(5 * 60),
             keep_alive: Duration::from_secs(75),
             wait_max: Duration::from_secs(60),
             waiting_reads_max: 5_000,

@@ -1,10 +1,15 @@
 //! Cuts a stream of bytes into lines of bounded length, wherever the chunks begin and end.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
-/// A line longer than allowed. The stream cannot go on: where the next line begins is not known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LineTooLong;
+/// One line of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// The line without its `\n` or `\r\n`.
+    Whole(Bytes),
+    /// A line longer than allowed. Its bytes are dropped as they come.
+    TooLong,
+}
 
 /// Collects chunks and gives out the lines that are complete.
 #[derive(Debug)]
@@ -13,11 +18,13 @@ pub(crate) struct LineSplitter {
     /// Bytes of the buffer that hold no line break.
     scanned: usize,
     line_bytes_max: usize,
+    /// The line that was too long has not ended yet.
+    dropping: bool,
 }
 
 impl LineSplitter {
     pub(crate) fn new(line_bytes_max: usize) -> Self {
-        Self { buffer: BytesMut::new(), scanned: 0, line_bytes_max }
+        Self { buffer: BytesMut::new(), scanned: 0, line_bytes_max, dropping: false }
     }
 
     /// Adds the next bytes of the stream.
@@ -25,37 +32,46 @@ impl LineSplitter {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// Bytes that wait to be given out.
-    pub(crate) fn buffered_bytes(&self) -> usize {
-        self.buffer.len()
-    }
-
-    /// The next complete line, without its `\n` or `\r\n`; it shares the buffer's memory.
-    pub(crate) fn next_line(&mut self) -> Result<Option<Bytes>, LineTooLong> {
-        let Some(at) = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n') else {
-            self.scanned = self.buffer.len();
-            // One byte more, because the line may end in `\r`.
-            return if self.scanned > self.line_bytes_max + 1 { Err(LineTooLong) } else { Ok(None) };
-        };
-        let end = self.scanned + at;
-        self.scanned = 0;
-        let mut line = self.buffer.split_to(end + 1);
-        line.truncate(end);
-        self.checked(line).map(Some)
+    /// The next complete line; it shares the buffer's memory. A line is given out as too long as
+    /// soon as that is known.
+    pub(crate) fn next_line(&mut self) -> Option<Line> {
+        loop {
+            let found = self.buffer[self.scanned..].iter().position(|&byte| byte == b'\n');
+            let Some(at) = found else {
+                self.scanned = self.buffer.len();
+                if self.dropping {
+                    self.buffer.clear();
+                    self.scanned = 0;
+                } else if self.scanned > self.line_bytes_max + 1 {
+                    // One byte more than the limit could still be a `\r`.
+                    self.dropping = true;
+                    return Some(Line::TooLong);
+                }
+                return None;
+            };
+            let end = std::mem::take(&mut self.scanned) + at;
+            if std::mem::take(&mut self.dropping) {
+                self.buffer.advance(end + 1);
+                continue;
+            }
+            let mut line = self.buffer.split_to(end + 1);
+            line.truncate(end);
+            return Some(self.checked(line));
+        }
     }
 
     /// What is left at the end of the stream: the last line when it has no line break.
-    pub(crate) fn finish(&mut self) -> Result<Option<Bytes>, LineTooLong> {
+    pub(crate) fn finish(&mut self) -> Option<Line> {
         self.scanned = 0;
         let line = std::mem::take(&mut self.buffer);
-        if line.is_empty() { Ok(None) } else { self.checked(line).map(Some) }
+        if line.is_empty() || std::mem::take(&mut self.dropping) { None } else { Some(self.checked(line)) }
     }
 
-    fn checked(&self, mut line: BytesMut) -> Result<Bytes, LineTooLong> {
+    fn checked(&self, mut line: BytesMut) -> Line {
         if line.last() == Some(&b'\r') {
             line.truncate(line.len() - 1);
         }
-        if line.len() > self.line_bytes_max { Err(LineTooLong) } else { Ok(line.freeze()) }
+        if line.len() > self.line_bytes_max { Line::TooLong } else { Line::Whole(line.freeze()) }
     }
 }
 
@@ -65,36 +81,42 @@ mod tests {
 
     use super::*;
 
-    fn split(stream: &[u8], step: usize, max: usize) -> Result<Vec<Vec<u8>>, LineTooLong> {
+    fn split(stream: &[u8], step: usize, max: usize) -> Vec<Line> {
         let mut splitter = LineSplitter::new(max);
         let mut lines = Vec::new();
         for chunk in stream.chunks(step) {
             splitter.push(chunk);
-            while let Some(line) = splitter.next_line()? {
-                lines.push(line.to_vec());
+            while let Some(line) = splitter.next_line() {
+                lines.push(line);
             }
+            assert!(splitter.buffer.len() <= max + step + 1, "what is buffered is bounded");
         }
-        lines.extend(splitter.finish()?.map(|line| line.to_vec()));
-        Ok(lines)
+        lines.extend(splitter.finish());
+        lines
     }
 
     #[test]
-    fn a_line_at_the_limit_passes_and_a_longer_one_does_not() {
+    fn a_line_at_the_limit_passes_and_a_longer_one_is_dropped_alone() {
+        let whole = |text: &'static str| Line::Whole(Bytes::from_static(text.as_bytes()));
         for step in [1, 3, 100] {
-            assert_eq!(split(b"12345\r\n12345\n12345", step, 5).unwrap().len(), 3);
-            assert_eq!(split(b"12345\n123456\n", step, 5), Err(LineTooLong));
-            assert_eq!(split(b"12345\n123456", step, 5), Err(LineTooLong));
+            let lines = split(b"12345\r\n123456\nabc\n123456789012345\n12345", step, 5);
+            assert_eq!(lines, [whole("12345"), Line::TooLong, whole("abc"), Line::TooLong, whole("12345")], "{step}");
+            assert_eq!(split(b"12345\n123456789", step, 5), [whole("12345"), Line::TooLong], "{step}");
         }
     }
 
     proptest! {
         #[test]
         fn lines_do_not_depend_on_how_the_stream_is_cut(
-            lines in proptest::collection::vec("[a-z]{0,9}", 0..20), step in 1..40_usize, crlf: bool,
+            lines in proptest::collection::vec("[a-z]{0,14}", 0..20), step in 1..40_usize, crlf: bool,
         ) {
-            let stream: String = lines.iter().map(|line| format!("{line}{}", if crlf { "\r\n" } else { "\n" })).collect();
-            let expected: Vec<Vec<u8>> = lines.iter().map(|line| line.clone().into_bytes()).collect();
-            prop_assert_eq!(split(stream.as_bytes(), step, 9).unwrap(), expected);
+            let end = if crlf { "\r\n" } else { "\n" };
+            let stream: String = lines.iter().map(|line| format!("{line}{end}")).collect();
+            let expected: Vec<Line> = lines
+                .iter()
+                .map(|line| if line.len() > 9 { Line::TooLong } else { Line::Whole(line.clone().into()) })
+                .collect();
+            prop_assert_eq!(split(stream.as_bytes(), step, 9), expected);
         }
     }
 }
