@@ -60,12 +60,8 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
     let name = topic_name(&body.topic_name)?;
     let defaults = call.state.broker.config().topic_defaults.clone();
     let config = body.configs.map(|given| merge(&defaults, given)).transpose()?;
-    let topic = NewTopic {
-        name,
-        partitions: body.partitions_count,
-        replication_factor: body.replication_factor,
-        config,
-    };
+    let topic =
+        NewTopic { name, partitions: body.partitions_count, replication_factor: body.replication_factor, config };
     let image = call.state.broker.create_topic(topic).await?;
     reply::json_as(StatusCode::CREATED, JSON, &topics::entry(&image))
 }

@@ -69,9 +69,9 @@ impl Call {
     /// The partition that the path names. What is no number names nothing: 404.
     pub(crate) fn partition(&self) -> Result<PartitionId, ApiError> {
         let text = self.segment("partition");
-        text.parse().map(PartitionId).map_err(|_| {
-            ApiError::new(Cause::NoRoute, format!("{text:?} is not the number of a partition"))
-        })
+        text.parse()
+            .map(PartitionId)
+            .map_err(|_| ApiError::new(Cause::NoRoute, format!("{text:?} is not the number of a partition")))
     }
 
     /// The file below `/docs/`.

@@ -146,7 +146,6 @@ pub(crate) struct TopicEntry {
 /// The settings of a topic. What is absent keeps its value, or the default at creation.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TopicConfig)]
-#[expect(dead_code, reason = "describes the model's type, which knows nothing of HTTP")]
 pub(crate) struct TopicConfigBody {
     /// `delete` or `compact`.
     #[schema(required = false)]

@@ -49,7 +49,9 @@ where
     let metrics = metrics.requests(api);
     let _in_flight = metrics.begin();
     let result = match check_head(&req, &state) {
-        Ok(()) => handler(Call { state: Arc::clone(&state), req: req.clone(), payload: payload.into_inner(), api }).await,
+        Ok(()) => {
+            handler(Call { state: Arc::clone(&state), req: req.clone(), payload: payload.into_inner(), api }).await
+        }
         Err(error) => Err(error),
     };
     let mut reply = match result {
@@ -91,7 +93,8 @@ fn check_head(req: &HttpRequest, state: &AppState) -> Result<(), ApiError> {
     let limits = &state.limits;
     let target = req.uri().path_and_query().map_or("", |target| target.as_str());
     if target.len() > limits.target_bytes_max {
-        let message = format!("the request target has {} bytes, at most {} are read", target.len(), limits.target_bytes_max);
+        let message =
+            format!("the request target has {} bytes, at most {} are read", target.len(), limits.target_bytes_max);
         return Err(ApiError::new(Cause::TargetTooLong, message));
     }
     let header_bytes: usize = req.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
@@ -110,7 +113,8 @@ fn hides_control_character(path: &str) -> bool {
     let bytes = path.as_bytes();
     bytes.iter().any(u8::is_ascii_control)
         || bytes.windows(3).any(|w| {
-            w[0] == b'%' && (matches!(w[1], b'0' | b'1') && w[2].is_ascii_hexdigit() || (w[1] == b'7' && w[2] | 32 == b'f'))
+            w[0] == b'%'
+                && (matches!(w[1], b'0' | b'1') && w[2].is_ascii_hexdigit() || (w[1] == b'7' && w[2] | 32 == b'f'))
         })
 }
 
@@ -154,6 +158,7 @@ async fn compress(reply: HttpResponse, req: &HttpRequest, state: &AppState) -> H
 pub(crate) async fn no_route(call: Call) -> ApiResult {
     let mut message = String::new();
     // Writing to a string cannot fail.
-    write!(message, "there is no route {} {}; see /openapi.json", call.req.method(), call.req.path()).unwrap_or_default();
+    write!(message, "there is no route {} {}; see /openapi.json", call.req.method(), call.req.path())
+        .unwrap_or_default();
     Err(ApiError::new(Cause::NoRoute, message))
 }

@@ -272,7 +272,7 @@ mod tests {
         #[test]
         fn hostile_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..400)) {
             for coding in [Coding::Gzip, Coding::Zstd] {
-                let _ = inflate(coding, &body, 1000, 50);
+                drop(inflate(coding, &body, 1000, 50));
             }
         }
     }

@@ -31,8 +31,8 @@ macro_rules! health_route {
     ($name:ident, $path:literal) => {
         /// Says that the process answers, and how it stands.
         #[utoipa::path(get, path = $path, tag = "operations", responses(
-            (status = 200, description = "The process answers", body = Health),
-            (status = "5XX", description = "The broker has failed and is about to end", body = ErrorBody)))]
+                    (status = 200, description = "The process answers", body = Health),
+                    (status = "5XX", description = "The broker has failed and is about to end", body = ErrorBody)))]
         pub(crate) async fn $name(call: Call) -> ApiResult {
             health(&call)
         }
@@ -129,6 +129,7 @@ fn not_ready(readiness: &Readiness) -> ApiError {
     responses((status = 200, description = "Prometheus text format 0.0.4", body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(call: Call) -> ApiResult {
     let text = call.state.metrics.encode();
-    let text = text.map_err(|error| ApiError::new(Cause::Internal, format!("the metrics cannot be written: {error}")))?;
+    let text =
+        text.map_err(|error| ApiError::new(Cause::Internal, format!("the metrics cannot be written: {error}")))?;
     Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, pubg1_metrics::CONTENT_TYPE)).body(text))
 }

@@ -45,16 +45,6 @@ impl Embedded {
             Self::Text => V2_TEXT,
         }
     }
-
-    /// The format by its short name.
-    pub(crate) fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "binary" => Some(Self::Binary),
-            "json" => Some(Self::Json),
-            "text" => Some(Self::Text),
-            _ => None,
-        }
-    }
 }
 
 /// Splits `type/subtype; a=b; c=d` into the lower-cased type and an iterator over parameters.

@@ -126,7 +126,8 @@ async fn produce(mut call: Call, topic: &TopicName, path: Option<PartitionId>) -
     let mut request = Request::plan(&call, &topic, path, identity, &records)?;
     request.append(&call, &topic.name, acks).await?;
     let all_failed = request.fates.iter().all(|fate| matches!(fate, Fate::Refused(_)));
-    let duplicate = !all_failed && request.fates.iter().all(|fate| matches!(fate, Fate::Written { duplicate: true, .. }));
+    let duplicate =
+        !all_failed && request.fates.iter().all(|fate| matches!(fate, Fate::Written { duplicate: true, .. }));
     let body = Produced {
         offsets: request.fates.into_iter().map(Fate::entry).collect(),
         key_schema_id: None,
@@ -144,7 +145,13 @@ async fn produce(mut call: Call, topic: &TopicName, path: Option<PartitionId>) -
 enum Fate {
     /// Where it is going.
     Planned(PartitionId),
-    Written { partition: PartitionId, offset: Option<u64>, leader: BrokerId, epoch: LeaderEpoch, duplicate: bool },
+    Written {
+        partition: PartitionId,
+        offset: Option<u64>,
+        leader: BrokerId,
+        epoch: LeaderEpoch,
+        duplicate: bool,
+    },
     Refused(ApiError),
 }
 
@@ -272,7 +279,10 @@ enum AppendFailure {
     /// All its records were refused before.
     Nothing,
     Refused(ApiError),
-    Partial { appended: Vec<Appended>, error: ApiError },
+    Partial {
+        appended: Vec<Appended>,
+        error: ApiError,
+    },
 }
 
 impl From<ApiError> for AppendFailure {

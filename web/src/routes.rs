@@ -12,11 +12,8 @@ use actix_web::{
 use pubg1_metrics::Api;
 
 use crate::{
-    admin, batches, cluster, edge,
-    error::ApiError,
-    health, openapi, produce, producers, records, simple,
-    state::AppState,
-    topics,
+    admin, batches, cluster, edge, error::ApiError, health, openapi, produce, producers, records, simple,
+    state::AppState, topics,
 };
 
 macro_rules! routes {
@@ -113,7 +110,8 @@ fn patterns(path: &str) -> Vec<String> {
 fn route(method: &Method) -> Route {
     if *method == Method::GET {
         // A HEAD is a GET whose body is not sent.
-        return web::route().guard(guard::fn_guard(|context| guard::Get().check(context) || guard::Head().check(context)));
+        return web::route()
+            .guard(guard::fn_guard(|context| guard::Get().check(context) || guard::Head().check(context)));
     }
     web::method(method.clone())
 }

@@ -49,7 +49,9 @@ use crate::{
 fn partition(call: &Call, topic: &TopicName, partition: Option<u64>) -> Result<PartitionHandle, ApiError> {
     let image = call.state.topic(topic)?;
     let count = image.partitions.len() as u64;
-    let bad = |what: String| ApiError::new(Cause::InvalidPartition, format!("{what}; {topic} has partitions 0 to {}", count - 1));
+    let bad = |what: String| {
+        ApiError::new(Cause::InvalidPartition, format!("{what}; {topic} has partitions 0 to {}", count - 1))
+    };
     let partition = partition.ok_or_else(|| bad("partition is missing".to_owned()))?;
     let number = u32::try_from(partition).ok().filter(|_| partition < count);
     let number = number.ok_or_else(|| bad(format!("there is no partition {partition}")))?;
@@ -156,8 +158,7 @@ fn client_timestamp_ms(text: &str) -> Option<i64> {
     )
 )]
 pub(crate) async fn publish(mut call: Call) -> ApiResult {
-    let query: PublishQuery =
-        if call.req.query_string().is_empty() { PublishQuery::default() } else { call.query()? };
+    let query: PublishQuery = if call.req.query_string().is_empty() { PublishQuery::default() } else { call.query()? };
     let acks = ProduceQuery { acks: query.acks }.acks()?;
     let identity = producer_identity(call.headers())?;
     let body = call.body().await?;
@@ -411,8 +412,7 @@ pub(crate) async fn metadata(call: Call) -> ApiResult {
         .numbered_partitions()
         .map(|(id, partition)| (id.0, partition.replicas.iter().copied().filter_map(url).collect()))
         .collect();
-    let leaders =
-        topic.numbered_partitions().map(|(id, partition)| (id.0, partition.leader.and_then(url))).collect();
+    let leaders = topic.numbered_partitions().map(|(id, partition)| (id.0, partition.leader.and_then(url))).collect();
     let members = image.brokers.values().map(|broker| broker.http_url.clone()).collect();
     reply::json(&SimpleMetadata { partitions, leaders, members })
 }

@@ -1,7 +1,10 @@
 //! Topics and partitions, as the v2 surface describes them.
 
 use actix_web::http::StatusCode;
-use pubg1_model::{PartitionId, cluster::{PartitionImage, TopicImage}};
+use pubg1_model::{
+    PartitionId,
+    cluster::{PartitionImage, TopicImage},
+};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -58,7 +61,11 @@ pub(crate) async fn describe(call: Call) -> ApiResult {
 
 /// A topic as it is shown.
 pub(crate) fn entry(topic: &TopicImage) -> TopicEntry {
-    TopicEntry { name: topic.name.as_str().to_owned(), configs: topic.config.clone(), partitions: partition_entries(topic) }
+    TopicEntry {
+        name: topic.name.as_str().to_owned(),
+        configs: topic.config.clone(),
+        partitions: partition_entries(topic),
+    }
 }
 
 fn partition_entries(topic: &TopicImage) -> Vec<PartitionEntry> {
@@ -125,10 +132,8 @@ pub(crate) async fn offsets(call: Call) -> ApiResult {
     let media_type = call.management_type()?;
     let handle = call.state.partition(&call.topic()?, call.partition()?)?;
     let view = readable_view(&handle).await?;
-    let body = PartitionOffsets {
-        beginning_offset: view.log_start_offset.get(),
-        end_offset: view.high_watermark.get(),
-    };
+    let body =
+        PartitionOffsets { beginning_offset: view.log_start_offset.get(), end_offset: view.high_watermark.get() };
     reply::json_as(StatusCode::OK, media_type, &body)
 }
 

@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn errors_of_the_data_path_have_their_causes() {
         let producer_id = ProducerId(1);
-        let damaged = OfflineReason::Damaged { file: "f".into(), position: 1, offset: None, detail: "d".into() };
+        let damaged =
+            OfflineReason::Damaged { file: "f".into(), position: 1, offset: Offset::ZERO, detail: "d".into() };
         let retry_after_ms = 1;
         for (error, cause) in [
             (AppendError::NotReady { retry_after_ms }, Cause::Recovering),

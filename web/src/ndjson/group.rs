@@ -67,10 +67,13 @@ impl<'s> Group<'s> {
                 let (state, topic) = (&state, &topic.name);
                 async move {
                     let batches = writer.finish();
-                    (partition, match batches {
-                        Ok(batches) => write(state, topic, partition, batches, acks).await,
-                        Err(error) => Err(error),
-                    })
+                    (
+                        partition,
+                        match batches {
+                            Ok(batches) => write(state, topic, partition, batches, acks).await,
+                            Err(error) => Err(error),
+                        },
+                    )
                 }
             });
             for (partition, result) in join_all(appends).await {
@@ -140,9 +143,10 @@ impl<'s> Group<'s> {
             }
             Err(error) => (None, Some(error)),
         };
-        let mut appended = outcome.iter().flat_map(|outcome| outcome.appended.iter()).flat_map(|batch| {
-            offsets(std::slice::from_ref(batch)).map(|offset| (offset, batch.duplicate))
-        });
+        let mut appended = outcome
+            .iter()
+            .flat_map(|outcome| outcome.appended.iter())
+            .flat_map(|batch| offsets(std::slice::from_ref(batch)).map(|offset| (offset, batch.duplicate)));
         let mut first_refused = None;
         for (line, fate) in self.lines.iter().zip(&mut self.fates) {
             if !matches!(fate, Fate::Planned(planned) if *planned == partition) {
@@ -190,9 +194,9 @@ impl<'s> Group<'s> {
                 Err(error) => Err(error),
             };
         }
-        let written: usize = result.as_ref().map_or(0, |outcome| {
-            if outcome.error.is_some() { offsets(&outcome.appended).count() } else { usize::MAX }
-        });
+        let written: usize = result
+            .as_ref()
+            .map_or(0, |outcome| if outcome.error.is_some() { offsets(&outcome.appended).count() } else { usize::MAX });
         let left = self.fates.iter().filter(|fate| matches!(fate, Fate::Planned(_))).count();
         self.advance(written.min(left));
         self.settle(partition, result);

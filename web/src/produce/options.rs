@@ -16,7 +16,7 @@ pub(crate) const PRODUCER_DUPLICATE: HeaderName = HeaderName::from_static("produ
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct ProduceQuery {
     /// `all` (committed, the default), `1` (appended) or `0` (sent).
-    acks: Option<String>,
+    pub(crate) acks: Option<String>,
 }
 
 impl ProduceQuery {
@@ -90,8 +90,7 @@ mod tests {
             assert_eq!(producer_identity(&headers(&some)).unwrap_err().cause(), Cause::Malformed);
         }
         for (name, value) in [(PRODUCER_ID, "-1"), (PRODUCER_EPOCH, "32768"), (PRODUCER_SEQ, "2147483648")] {
-            let some: Vec<_> =
-                all.iter().cloned().map(|(n, v)| if n == name { (n, value) } else { (n, v) }).collect();
+            let some: Vec<_> = all.iter().cloned().map(|(n, v)| if n == name { (n, value) } else { (n, v) }).collect();
             assert!(producer_identity(&headers(&some)).is_err(), "{value}");
         }
     }

@@ -146,7 +146,8 @@ const OFFERS: &[Offer<(Representation, Embedded)>] = &[
 /// What `Accept` and `format` ask for together. Without both it is a list with base64.
 pub(crate) fn form(accept: Option<&str>, format: Option<FormatName>) -> Result<Form, ApiError> {
     let offer = negotiate(accept, OFFERS).ok_or_else(|| {
-        let message = format!("cannot send records as {:?}; accept {V2_JSON}, {NDJSON} or {EVENTS}", accept.unwrap_or(""));
+        let message =
+            format!("cannot send records as {:?}; accept {V2_JSON}, {NDJSON} or {EVENTS}", accept.unwrap_or(""));
         ApiError::new(Cause::NotAcceptable, message)
     })?;
     let (representation, embedded) = offer.meaning;

@@ -218,9 +218,7 @@ mod tests {
         let record = NewRecord { timestamp_ms: 9, key: Some(b"k"), value: Some(b"{\"a\":\n1.50}"), headers };
         let shown = json!([{"key": "h\"", "value": "eA=="}, {"key": "n", "value": null}]);
         let of = |format| serde_json::from_str::<Value>(&render(&record, format, false).unwrap()).unwrap();
-        let expect = |key: &str, value: Value| {
-            json!({"topic": "t", "key": key, "value": value, "partition": 2, "offset": 0, "timestamp": 9, "headers": shown})
-        };
+        let expect = |key: &str, value: Value| json!({"topic": "t", "key": key, "value": value, "partition": 2, "offset": 0, "timestamp": 9, "headers": shown});
         assert_eq!(of(Embedded::Json), expect("k", json!({"a": 1.5})));
         assert_eq!(of(Embedded::Text), expect("k", json!("{\"a\":\n1.50}")));
         assert_eq!(of(Embedded::Binary), expect("aw==", json!("eyJhIjoKMS41MH0=")));

@@ -64,18 +64,14 @@ fn walk_batch(
     visit: &mut impl FnMut(Item<'_>) -> Result<Step, ApiError>,
 ) -> Result<Option<Offset>, ApiError> {
     let from = *next;
-    let mut undecodable = |offset: Offset, error| {
-        let step = visit(Item::Undecodable { offset, next: end, error })?;
-        Ok((step == Step::StopBefore).then_some(offset))
-    };
     let decoded = match batch.decode(output_bytes_max) {
         Ok(decoded) => decoded,
-        Err(error) => return undecodable(from, error),
+        Err(error) => return undecodable(visit, from, end, error),
     };
     for record in decoded.records() {
         let record = match record {
             Ok(record) => record,
-            Err(error) => return undecodable(*next, error),
+            Err(error) => return undecodable(visit, *next, end, error),
         };
         if record.offset < from {
             continue;
@@ -86,6 +82,16 @@ fn walk_batch(
         *next = record.offset.plus(1);
     }
     Ok(None)
+}
+
+fn undecodable(
+    visit: &mut impl FnMut(Item<'_>) -> Result<Step, ApiError>,
+    offset: Offset,
+    next: Offset,
+    error: BatchError,
+) -> Result<Option<Offset>, ApiError> {
+    let step = visit(Item::Undecodable { offset, next, error })?;
+    Ok((step == Step::StopBefore).then_some(offset))
 }
 
 #[cfg(test)]
@@ -130,7 +136,10 @@ mod tests {
         let mut first = batch(0, &["a", "b", "c"], Compression::None);
         first.extend(batch(3, &["d", "e"], Compression::Zstd));
         let runs = [Bytes::from(first), Bytes::from(batch(10, &["f"], Compression::Lz4))];
-        assert_eq!(collect(&runs, 1, 99).unwrap(), (vec!["1=b".into(), "2=c".into(), "3=d".into(), "4=e".into(), "10=f".into()], 11));
+        assert_eq!(
+            collect(&runs, 1, 99).unwrap(),
+            (vec!["1=b".into(), "2=c".into(), "3=d".into(), "4=e".into(), "10=f".into()], 11)
+        );
         assert_eq!(collect(&runs, 1, 3).unwrap(), (vec!["1=b".into(), "2=c".into(), "3=d".into()], 4));
         assert_eq!(collect(&[], 7, 3).unwrap(), (vec![], 7));
     }
@@ -138,7 +147,8 @@ mod tests {
     #[test]
     fn a_batch_that_cannot_be_decoded_is_shown_and_passed() {
         let bomb = "x".repeat(5000);
-        let runs = [Bytes::from(batch(0, &[&bomb, "b"], Compression::Gzip)), Bytes::from(batch(2, &["c"], Compression::None))];
+        let runs =
+            [Bytes::from(batch(0, &[&bomb, "b"], Compression::Gzip)), Bytes::from(batch(2, &["c"], Compression::None))];
         assert_eq!(collect(&runs, 1, 99).unwrap(), (vec!["1..2 lost".into(), "2=c".into()], 3));
         assert_eq!(collect(&runs, 1, 0).unwrap(), (vec![], 1));
     }

@@ -1,0 +1,268 @@
+//! Produce over HTTP beside its limit, in one run and with the same client.
+//!
+//! | | measured | limit |
+//! |---|---|---|
+//! | raw | `POST …/batches`, 100 records of 1 KiB a request | a handler that only reads the same bodies |
+//! | single | `POST /publish`, one JSON object a request | a handler that only parses the same JSON |
+//!
+//! The client is a closed loop: threads with keep-alive connections over plain TCP, one request
+//! in flight on each connection. Rounds alternate, so that both sides see the same machine; the
+//! best round of each counts. The log flushes at an interval.
+
+use std::{
+    error::Error,
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use actix_web::{App, HttpResponse, HttpServer, web};
+use pubg1_actors::{Broker, BrokerConfig, FlushPolicy};
+use pubg1_metrics::Metrics;
+use pubg1_model::{
+    BrokerId,
+    compression::Compression,
+    record_batch::{BatchBuilder, NewRecord},
+};
+use pubg1_web::{AppState, Limits, serve};
+use serde_json::value::RawValue;
+
+type Failure = Box<dyn Error + Send + Sync>;
+
+const CLIENT_THREADS: usize = 2;
+const CONNECTIONS_PER_THREAD: usize = 16;
+const ROUNDS: usize = 3;
+const RAW_REQUESTS: usize = 8_000;
+const SINGLE_REQUESTS: usize = 120_000;
+
+/// One kind of request, and both places to send it to.
+struct Case {
+    name: &'static str,
+    aim: f64,
+    requests: usize,
+    /// Whole requests, by connection.
+    measured: Vec<Vec<u8>>,
+    limit: Vec<Vec<u8>>,
+    body_bytes: usize,
+}
+
+fn request(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+fn raw_case() -> Result<Case, Failure> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    let value = vec![b'v'; 1024];
+    for _ in 0..100 {
+        builder.push(&NewRecord { timestamp_ms: 1, value: Some(&value), ..NewRecord::default() })?;
+    }
+    let batch = builder.finish(None)?;
+    let to = |path: &dyn Fn(usize) -> String| {
+        (0..CONNECTIONS_PER_THREAD).map(|n| request(&path(n), "application/octet-stream", batch.bytes())).collect()
+    };
+    Ok(Case {
+        name: "raw batches",
+        aim: 0.5,
+        requests: RAW_REQUESTS,
+        measured: to(&|n| format!("/topics/pubg1/partitions/{}/batches", n % 4)),
+        limit: to(&|_| "/read".to_owned()),
+        body_bytes: batch.bytes().len(),
+    })
+}
+
+fn single_case() -> Case {
+    let body = |n: usize| {
+        format!(
+            "{{\"partition\":{},\"key\":\"customer-{n}\",\"value\":{{\"order\":{n},\"item\":\"a thing of some kind\",\
+             \"price\":12.50,\"note\":\"left at the door\"}},\"client_ts\":1767225600.125}}",
+            n % 4
+        )
+    };
+    let to = |path: &str| {
+        (0..CONNECTIONS_PER_THREAD).map(|n| request(path, "application/json", body(n).as_bytes())).collect()
+    };
+    Case {
+        name: "single records",
+        aim: 0.4,
+        requests: SINGLE_REQUESTS,
+        measured: to("/publish"),
+        limit: to("/parse"),
+        body_bytes: body(0).len(),
+    }
+}
+
+/// One connection of the client.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: vec![0; 16 * 1024] })
+    }
+
+    /// Reads one reply and checks that it is a 200.
+    fn reply(&mut self) -> Result<(), Failure> {
+        let mut filled = 0;
+        loop {
+            let read = self.stream.read(&mut self.buffer[filled..])?;
+            if read == 0 {
+                return Err("the server closed the connection".into());
+            }
+            filled += read;
+            let text = std::str::from_utf8(&self.buffer[..filled])?;
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().ok())?
+            });
+            if body.len() < length.ok_or("a reply without length")? {
+                continue;
+            }
+            return if head.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(text.to_owned().into()) };
+        }
+    }
+}
+
+/// Sends `count` requests from all threads; answers how long that took.
+fn run(address: SocketAddr, requests: &[Vec<u8>], count: usize) -> Result<Duration, Failure> {
+    let per_connection = count / CLIENT_THREADS / CONNECTIONS_PER_THREAD;
+    let barrier = Barrier::new(CLIENT_THREADS + 1);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..CLIENT_THREADS)
+            .map(|_| {
+                scope.spawn(|| -> Result<(), Failure> {
+                    let connections =
+                        requests.iter().map(|_| Connection::open(address)).collect::<io::Result<Vec<_>>>();
+                    barrier.wait();
+                    let mut connections = connections?;
+                    for _ in 0..per_connection {
+                        for (connection, request) in connections.iter_mut().zip(requests) {
+                            connection.stream.write_all(request)?;
+                        }
+                        for connection in &mut connections {
+                            connection.reply()?;
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        barrier.wait();
+        let started = Instant::now();
+        for thread in threads {
+            thread.join().map_err(|_| "a client thread panicked")??;
+        }
+        Ok(started.elapsed())
+    })
+}
+
+/// Alternates rounds and prints the best of each.
+fn compare(case: &Case, broker: SocketAddr, limit: SocketAddr) -> Result<(), Failure> {
+    let mut best = [f64::MAX; 2];
+    for _ in 0..ROUNDS {
+        for (best, (address, requests)) in best.iter_mut().zip([(broker, &case.measured), (limit, &case.limit)]) {
+            *best = best.min(run(address, requests, case.requests)?.as_secs_f64());
+        }
+    }
+    #[allow(clippy::cast_precision_loss, reason = "counts are small")]
+    let (count, bytes) = (case.requests as f64, case.body_bytes as f64);
+    let [measured, limit] = best.map(|seconds| count / seconds);
+    let ratio = measured / limit;
+    print_line(&format!(
+        "{:14} {measured:9.0} requests/s {:8.1} MB/s   limit {limit:9.0} requests/s {:8.1} MB/s   ratio {ratio:.2} (aim {:.2}: {})",
+        case.name,
+        measured * bytes / 1e6,
+        limit * bytes / 1e6,
+        case.aim,
+        if ratio >= case.aim { "met" } else { "missed" },
+    ))
+}
+
+fn print_line(line: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stdout(), "{line}")?)
+}
+
+/// What parsing has to find, and nothing else: the least a handler can do with the object.
+#[derive(serde::Deserialize)]
+struct Parsed<'a> {
+    partition: u32,
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    client_ts: Option<&'a RawValue>,
+}
+
+async fn read_only(body: web::Bytes) -> HttpResponse {
+    HttpResponse::Ok().content_type("application/json").body(format!("{{\"bytes\":{}}}", body.len()))
+}
+
+async fn parse_only(body: web::Bytes) -> HttpResponse {
+    match serde_json::from_slice::<Parsed<'_>>(&body) {
+        Ok(parsed) => {
+            let seen = usize::from(parsed.key.is_some()) + usize::from(parsed.client_ts.is_some());
+            let reply = format!("{{\"partition\":{},\"seen\":{seen}}}", parsed.partition);
+            HttpResponse::Ok().content_type("application/json").body(reply)
+        }
+        Err(error) => HttpResponse::BadRequest().body(error.to_string()),
+    }
+}
+
+async fn bench() -> Result<(), Failure> {
+    let limits = Limits::default();
+    let directory = tempfile::tempdir()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let broker_address = listener.local_addr()?;
+    let mut config = BrokerConfig::new(BrokerId(0), directory.path(), format!("http://{broker_address}"));
+    config.flush = FlushPolicy::Interval { ms: 1000 };
+    let broker = Broker::start(config, Metrics::new()?)?;
+    let server = serve(vec![listener], AppState::new(broker.clone(), limits.clone(), broker_address.port()))?;
+    let handle = server.handle();
+    actix_rt::spawn(server);
+
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let limit_address = listener.local_addr()?;
+    let limit = HttpServer::new(|| {
+        App::new()
+            .app_data(web::PayloadConfig::new(16 << 20))
+            .route("/read", web::post().to(read_only))
+            .route("/parse", web::post().to(parse_only))
+    })
+    .workers(limits.workers)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    let limit_handle = limit.handle();
+    actix_rt::spawn(limit);
+
+    while !broker.readiness().is_ready() {
+        tokio::task::yield_now().await;
+    }
+    let cases = [raw_case()?, single_case()];
+    let compared =
+        web::block(move || cases.iter().try_for_each(|case| compare(case, broker_address, limit_address))).await;
+    limit_handle.stop(false).await;
+    handle.stop(false).await;
+    let report = broker.drain(Duration::from_secs(30)).await;
+    if !report.is_complete() {
+        return Err(format!("not closed in time: {:?}", report.unfinished).into());
+    }
+    compared?
+}
+
+fn main() -> Result<(), Failure> {
+    // `cargo test --benches` only wants to know that this builds.
+    if std::env::args().any(|argument| argument == "--test") {
+        return Ok(());
+    }
+    actix_rt::System::new().block_on(bench())
+}

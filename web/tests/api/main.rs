@@ -1,0 +1,15 @@
+//! The API as a client sees it: a real broker, a real server, real sockets.
+
+mod batches;
+mod errors;
+mod events;
+mod harness;
+mod idempotence;
+mod limits;
+mod lines;
+mod operations;
+mod raw_http;
+mod reads;
+mod simple;
+mod topics;
+mod v2;
