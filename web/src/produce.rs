@@ -11,32 +11,24 @@ pub(crate) mod envelope;
 pub(crate) mod options;
 pub(crate) mod partitioning;
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+mod request;
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::{StatusCode, header::HeaderValue};
-use futures_util::future::join_all;
-use pubg1_actors::{Acks, AppendError, AppendReply, Appended};
-use pubg1_model::{
-    BrokerId, LeaderEpoch, PartitionId, TopicName,
-    cluster::TopicImage,
-    record_batch::{NewRecord, ProducerIdentity},
-};
+use pubg1_model::{PartitionId, TopicName, record_batch::NewRecord};
 
 use self::{
-    append::{all_duplicates, append, offsets},
     batching::BatchWriter,
     envelope::IncomingRecord,
     options::{PRODUCER_DUPLICATE, ProduceQuery, producer_identity},
-    partitioning::Partitioner,
+    request::{Fate, Request},
 };
 use crate::{
     call::Call,
-    dto::{ErrorBody, ProduceEnvelope, Produced, ProducedRecord},
+    dto::{ErrorBody, ProduceEnvelope, Produced},
     edge::ApiResult,
-    error::{ApiError, Cause},
+    error::ApiError,
     media_type::{ProduceBody, produce_body},
     ndjson, reply,
 };
@@ -139,165 +131,6 @@ async fn produce(mut call: Call, topic: &TopicName, path: Option<PartitionId>) -
         reply.headers_mut().insert(PRODUCER_DUPLICATE, HeaderValue::from_static("true"));
     }
     Ok(reply)
-}
-
-/// What became of one record.
-enum Fate {
-    /// Where it is going.
-    Planned(PartitionId),
-    Written {
-        partition: PartitionId,
-        offset: Option<u64>,
-        leader: BrokerId,
-        epoch: LeaderEpoch,
-        duplicate: bool,
-    },
-    Refused(ApiError),
-}
-
-impl Fate {
-    fn entry(self) -> ProducedRecord {
-        match self {
-            Self::Written { partition, offset, leader, epoch, .. } => ProducedRecord {
-                partition: Some(partition.0),
-                offset,
-                error_code: None,
-                error: None,
-                leader: Some(leader.0),
-                leader_epoch: Some(epoch.get()),
-            },
-            Self::Planned(_) => refused(Cause::Internal, "the record was not handled"),
-            Self::Refused(error) => refused(error.cause(), error.message()),
-        }
-    }
-}
-
-fn refused(cause: Cause, message: &str) -> ProducedRecord {
-    ProducedRecord {
-        partition: None,
-        offset: None,
-        error_code: Some(cause.row().code),
-        error: Some(message.to_owned()),
-        leader: None,
-        leader_epoch: None,
-    }
-}
-
-/// A request's records on their way into partitions.
-struct Request {
-    fates: Vec<Fate>,
-    writers: BTreeMap<PartitionId, BatchWriter>,
-}
-
-impl Request {
-    fn plan(
-        call: &Call,
-        topic: &TopicImage,
-        path: Option<PartitionId>,
-        identity: Option<ProducerIdentity>,
-        records: &[IncomingRecord<'_>],
-    ) -> Result<Self, ApiError> {
-        let mut partitioner = Partitioner::new(&call.state, topic, path, identity.is_some())?;
-        let mut request = Self { fates: Vec::with_capacity(records.len()), writers: BTreeMap::new() };
-        let now_ms = now_ms();
-        for record in records {
-            let partition = partitioner.choose(record)?;
-            let writer = request
-                .writers
-                .entry(partition)
-                .or_insert_with(|| BatchWriter::new(topic.config.max_message_bytes, identity));
-            request.fates.push(match push(writer, record, now_ms) {
-                Ok(()) => Fate::Planned(partition),
-                // Without this record the sequence of the others would be wrong.
-                Err(error) if identity.is_some() => return Err(error),
-                Err(error) => Fate::Refused(error),
-            });
-        }
-        Ok(request)
-    }
-
-    /// Appends to all partitions at once. It is an error when nothing was written anywhere for a
-    /// reason that concerns the request and not a record.
-    async fn append(&mut self, call: &Call, topic: &TopicName, acks: Acks) -> Result<(), ApiError> {
-        let appends = std::mem::take(&mut self.writers).into_iter().map(|(partition, writer)| async move {
-            let result: Result<AppendReply, AppendFailure> = async {
-                let batches = writer.finish()?;
-                if batches.is_empty() {
-                    return Err(AppendFailure::Nothing);
-                }
-                let handle = call.state.partition(topic, partition)?;
-                Ok(append(call.metrics(), &handle, batches, acks).await?)
-            }
-            .await;
-            (partition, result)
-        });
-        let results = join_all(appends).await;
-        let nothing_written = results.iter().all(|(_, result)| result.is_err());
-        for (partition, result) in results {
-            match result {
-                Ok(reply) => self.settle(partition, &reply.appended, reply.leader, reply.leader_epoch, None),
-                Err(AppendFailure::Nothing) => {}
-                Err(AppendFailure::Refused(error)) if nothing_written => return Err(error),
-                Err(AppendFailure::Refused(error)) => {
-                    self.settle(partition, &[], BrokerId::default(), LeaderEpoch::ZERO, Some(&error));
-                }
-                Err(AppendFailure::Partial { appended, error }) => {
-                    let view = call.state.partition(topic, partition)?.view();
-                    self.settle(partition, &appended, view.leader, view.leader_epoch, Some(&error));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives the records of `partition` the offsets of `appended`, in order; those for which there
-    /// is none are refused with `error`, or were sent without waiting.
-    fn settle(
-        &mut self,
-        partition: PartitionId,
-        appended: &[Appended],
-        leader: BrokerId,
-        epoch: LeaderEpoch,
-        error: Option<&ApiError>,
-    ) {
-        let duplicate = all_duplicates(appended);
-        let mut offsets = offsets(appended);
-        for fate in &mut self.fates {
-            if !matches!(fate, Fate::Planned(planned) if *planned == partition) {
-                continue;
-            }
-            *fate = match (offsets.next(), error) {
-                (None, Some(error)) => Fate::Refused(error.clone()),
-                (offset, _) => Fate::Written { partition, offset, leader, epoch, duplicate },
-            };
-        }
-    }
-}
-
-/// Why a partition's share of a request was not written, or not wholly.
-enum AppendFailure {
-    /// All its records were refused before.
-    Nothing,
-    Refused(ApiError),
-    Partial {
-        appended: Vec<Appended>,
-        error: ApiError,
-    },
-}
-
-impl From<ApiError> for AppendFailure {
-    fn from(error: ApiError) -> Self {
-        Self::Refused(error)
-    }
-}
-
-impl From<AppendError> for AppendFailure {
-    fn from(error: AppendError) -> Self {
-        match error {
-            AppendError::Partial { appended, cause } => Self::Partial { appended, error: ApiError::from(*cause) },
-            error => Self::Refused(error.into()),
-        }
-    }
 }
 
 /// Adds a record to its partition's batch.

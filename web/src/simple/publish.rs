@@ -1,0 +1,196 @@
+//! `POST /publish`: one JSON object, kept as it came.
+
+use std::borrow::Cow;
+
+use actix_web::http::header::HeaderValue;
+use pubg1_actors::{Acks, PartitionHandle};
+use pubg1_model::{
+    TopicName,
+    record_batch::{NewRecord, ProducerIdentity},
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::IntoParams;
+
+use super::{partition, topic_or_default};
+use crate::{
+    call::Call,
+    dto::{ErrorBody, Published},
+    edge::ApiResult,
+    error::{ApiError, Cause},
+    json_text::{self, Object},
+    produce::{
+        append::{all_duplicates, append},
+        batching::BatchWriter,
+        envelope::natural_key,
+        now_ms,
+        options::{PRODUCER_DUPLICATE, ProduceQuery, producer_identity},
+    },
+    reply,
+    state::refuse_internal,
+};
+
+/// The members of a published object that the broker reads; it keeps all of them.
+#[derive(Deserialize)]
+struct PublishedObject<'a> {
+    #[serde(borrow)]
+    partition: Option<&'a RawValue>,
+    #[serde(borrow)]
+    key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    client_ts: Option<&'a RawValue>,
+    #[serde(borrow)]
+    topic: Option<Cow<'a, str>>,
+}
+
+/// The query of `POST /publish`.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct PublishQuery {
+    /// The topic, if the object does not name one; the default topic when both are absent.
+    topic: Option<String>,
+    /// `all` (committed, the default), `1` (appended) or `0` (sent).
+    #[param(pattern = "^(all|-1|0|1)$")]
+    acks: Option<String>,
+}
+
+/// A published object, read but not taken apart.
+struct Message<'a> {
+    value: &'a [u8],
+    fields: PublishedObject<'a>,
+}
+
+impl<'a> Message<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
+        let fields = json_text::parse::<Object<PublishedObject<'a>>>(body)?.0;
+        Ok(Self { value: body.trim_ascii(), fields })
+    }
+
+    fn partition(&self) -> Result<Option<u64>, ApiError> {
+        let Some(raw) = self.fields.partition else { return Ok(None) };
+        serde_json::from_str(raw.get()).map_err(|_| {
+            ApiError::new(Cause::InvalidPartition, format!("partition {} is not a number from 0", raw.get()))
+        })
+    }
+
+    fn timestamp_ms(&self) -> Option<i64> {
+        client_timestamp_ms(self.fields.client_ts?.get())
+    }
+}
+
+/// A client's clock as milliseconds: see the head of the surface.
+fn client_timestamp_ms(text: &str) -> Option<i64> {
+    const MILLISECONDS_FROM: f64 = 1e11;
+    const MILLISECONDS_MAX: f64 = 1e14;
+    let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0)?;
+    let ms = if number < MILLISECONDS_FROM { number * 1000.0 } else { number };
+    #[allow(clippy::cast_possible_truncation, reason = "bounded by the check before it")]
+    (ms < MILLISECONDS_MAX).then_some(ms.round() as i64)
+}
+
+/// Publishes one JSON object.
+#[utoipa::path(
+    post, path = "/publish", tag = "simple",
+    params(PublishQuery),
+    request_body(content = PublishBody, description = "Any JSON object that names a partition; all of it is the message"),
+    responses(
+        (status = 200, description = "The object is in the log", body = Published),
+        (status = "4XX", description = "Refused", body = ErrorBody),
+        (status = "5XX", description = "Not possible now", body = ErrorBody),
+    )
+)]
+pub(crate) async fn publish(mut call: Call) -> ApiResult {
+    let query: PublishQuery = if call.req.query_string().is_empty() { PublishQuery::default() } else { call.query()? };
+    let acks = ProduceQuery { acks: query.acks }.acks()?;
+    let identity = producer_identity(call.headers())?;
+    let body = call.body().await?;
+    let message = Message::parse(&body)?;
+    let topic = topic_or_default(&call, message.fields.topic.as_deref().or(query.topic.as_deref()))?;
+    refuse_internal(&topic)?;
+    let handle = partition(&call, &topic, message.partition()?)?;
+    append_message(&call, &handle, &topic, &message, identity, acks).await
+}
+
+async fn append_message(
+    call: &Call,
+    handle: &PartitionHandle,
+    topic: &TopicName,
+    message: &Message<'_>,
+    identity: Option<ProducerIdentity>,
+    acks: Acks,
+) -> ApiResult {
+    let key = message.fields.key.map(natural_key).transpose().map_err(ApiError::malformed)?;
+    let mut writer = BatchWriter::new(call.state.topic(topic)?.config.max_message_bytes, identity);
+    writer.push(&NewRecord {
+        timestamp_ms: message.timestamp_ms().unwrap_or_else(now_ms),
+        key: key.as_deref(),
+        value: Some(message.value),
+        headers: &[],
+    })?;
+    let appended = append(call.metrics(), handle, writer.finish()?, acks).await?;
+    let mut reply = reply::json(&Published {
+        status: "ok",
+        offset: appended.appended.first().map(|batch| batch.base_offset.get()),
+        leader: appended.leader.0,
+        leader_epoch: appended.leader_epoch.get(),
+    })?;
+    if all_duplicates(&appended.appended) {
+        reply.headers_mut().insert(PRODUCER_DUPLICATE, HeaderValue::from_static("true"));
+    }
+    Ok(reply)
+}
+
+/// What `POST /publish` takes, for the API's description.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes an object whose other members are free")]
+pub(crate) struct PublishBody {
+    partition: u32,
+    /// The record's key: a string as its text, anything else as JSON.
+    key: Option<serde_json::Value>,
+    value: Option<serde_json::Value>,
+    /// Seconds or milliseconds since 1970.
+    client_ts: Option<f64>,
+    topic: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn client_clocks_are_seconds_or_milliseconds() {
+        for (text, expected) in [
+            ("1767225600", Some(1_767_225_600_000)),
+            ("1767225600.5", Some(1_767_225_600_500)),
+            ("1767225600123", Some(1_767_225_600_123)),
+            ("0", Some(0)),
+            ("-5", None),
+            ("1e300", None),
+            ("\"yesterday\"", None),
+            ("null", None),
+        ] {
+            assert_eq!(client_timestamp_ms(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_kept_as_it_came() {
+        let body = b" {\"partition\": 1,\n \"extra\": [1.0], \"key\": \"k\"} \n";
+        let message = Message::parse(body).unwrap();
+        assert_eq!(message.value, b"{\"partition\": 1,\n \"extra\": [1.0], \"key\": \"k\"}");
+        assert_eq!(message.partition().unwrap(), Some(1));
+        for (body, cause) in [
+            (&b"[]"[..], Cause::Malformed),
+            (b"{\"partition\":0} {}", Cause::Malformed),
+            (b"{\"partition\":0,\"partition\":1}", Cause::Malformed),
+            (b"{\"partition\":0,\"x\":\"\xff\"}", Cause::Malformed),
+        ] {
+            assert_eq!(Message::parse(body).err().unwrap().cause(), cause);
+        }
+        for partition in ["-1", "1.5", "\"0\"", "[]"] {
+            let body = format!("{{\"partition\":{partition}}}");
+            let message = Message::parse(body.as_bytes()).unwrap();
+            assert_eq!(message.partition().unwrap_err().cause(), Cause::InvalidPartition, "{partition}");
+        }
+    }
+}
