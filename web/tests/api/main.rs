@@ -1,5 +1,7 @@
 //! The API as a client sees it: a real broker, a real server, real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail that way")]
+
 mod batches;
 mod errors;
 mod events;
