@@ -17,8 +17,6 @@ label_values! {
         Metadata = "metadata",
         /// Owns the offsets of consumer groups.
         GroupCoordinator = "group_coordinator",
-        /// Runs flushes on a thread of its own.
-        Flusher = "flusher",
     }
 }
 

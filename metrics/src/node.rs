@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{Error, Gauge, IntGauge, IntGaugeVec};
+use prometheus::{Error, Gauge, IntGauge};
 
 use crate::labels::label_values;
 use crate::registry::Families;
@@ -40,7 +40,6 @@ pub struct NodeMetrics {
     pub topics: IntGauge,
     /// Version of the cluster image.
     pub metadata_version: IntGauge,
-    build_info: IntGaugeVec,
     start_time: Gauge,
     states: Vec<IntGauge>,
     partitions: Vec<IntGauge>,
@@ -56,7 +55,6 @@ impl NodeMetrics {
             offline_partitions: families.gauge(&catalogue::OFFLINE_PARTITIONS)?,
             topics: families.gauge(&catalogue::TOPICS)?,
             metadata_version: families.gauge(&catalogue::METADATA_VERSION)?,
-            build_info,
             start_time: families.gauge_f64(&catalogue::START_TIME)?,
             states: NodeState::ALL
                 .iter()
@@ -70,14 +68,9 @@ impl NodeMetrics {
         metrics.set_state(NodeState::Starting);
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         metrics.start_time.set(seconds(since_epoch));
-        metrics.set_build(env!("CARGO_PKG_VERSION"), "unknown");
+        let revision = option_env!("BUILD_REVISION").unwrap_or("unknown");
+        build_info.get_metric_with_label_values(&[env!("CARGO_PKG_VERSION"), revision])?.set(1);
         Ok(metrics)
-    }
-
-    /// States what is running; `revision` is the source's, when the build knew it.
-    pub fn set_build(&self, version: &str, revision: &str) {
-        self.build_info.reset();
-        self.build_info.with_label_values(&[version, revision]).set(1);
     }
 
     /// Enters a state and leaves the others.

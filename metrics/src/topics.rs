@@ -19,8 +19,6 @@ label_values! {
         Compaction = "compaction",
         /// Asked for by a client.
         Request = "request",
-        /// Cut off the end, because the leader's log is another.
-        Truncation = "truncation",
     }
 }
 
