@@ -47,6 +47,7 @@ pub struct Cli {
 
 /// Options that every command takes.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Everywhere")]
 pub struct GlobalArgs {
     /// The broker to talk to
     #[arg(long, global = true, value_name = "URL", env = "PUBG1_BROKER", default_value = "http://127.0.0.1:8000")]

@@ -174,12 +174,12 @@ impl Client {
         self.json(self.request(Method::POST, path).json(body)).await
     }
 
-    /// The names of all topics.
+    /// The names of all topics, the broker's own among them or not.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn topics(&self) -> Result<Vec<TopicName>, ClientError> {
-        self.get("/topics").await
+    pub async fn topics(&self, internal: bool) -> Result<Vec<TopicName>, ClientError> {
+        self.get(&format!("/topics?internal={internal}")).await
     }
 
     /// One topic.

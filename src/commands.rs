@@ -34,7 +34,7 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
         Command::Cluster(ClusterCommand::Info) => block_on(cluster::info(&client()?, terminal)),
         Command::Config(ConfigCommand::Show { origin, settings }) => config::show(terminal, &settings, origin),
         Command::Config(ConfigCommand::Check { settings }) => config::check(terminal, &settings),
-        Command::Openapi => print_text("T"),
+        Command::Openapi => print_text(&pubg1_web::openapi_json()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "pubg1", &mut script);

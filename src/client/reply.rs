@@ -32,9 +32,8 @@ pub struct TopicReply {
 pub struct PartitionReply {
     /// Its number.
     pub partition: PartitionId,
-    /// The broker that leads it.
-    #[serde(default)]
-    pub leader: Option<BrokerId>,
+    /// The broker that leads it; negative when none does.
+    pub leader: i64,
     /// Where it is kept.
     #[serde(default)]
     pub replicas: Vec<ReplicaReply>,

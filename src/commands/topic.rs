@@ -142,7 +142,7 @@ async fn create(
 }
 
 async fn list(client: &Client, terminal: Terminal, internal: bool) -> Result<(), CommandError> {
-    let names: Vec<_> = client.topics().await?.into_iter().filter(|name| internal || !name.is_internal()).collect();
+    let names = client.topics(internal).await?;
     let mut topics = Vec::new();
     for name in &names {
         match client.topic(name).await {
@@ -169,7 +169,7 @@ async fn describe(client: &Client, terminal: Terminal, name: &TopicName) -> Resu
         let replicas: Vec<String> = partition.replicas.iter().map(|replica| replica.broker.to_string()).collect();
         rows.push(vec![
             partition.partition.to_string(),
-            partition.leader.map_or_else(|| "none".to_owned(), |leader| leader.to_string()),
+            if partition.leader < 0 { "none".to_owned() } else { partition.leader.to_string() },
             replicas.join(","),
             grouped(offsets.beginning_offset.get()),
             grouped(offsets.end_offset.get()),

@@ -88,6 +88,8 @@ pub struct BrokerSettings {
     pub default_topic: TopicName,
     /// Its partitions.
     pub default_topic_partitions: u32,
+    /// How many partitions a topic gets that does not say.
+    pub partitions_default: u32,
     /// What topics are configured with unless they say otherwise.
     pub topic: TopicConfig,
 }
@@ -102,7 +104,7 @@ impl Default for BrokerSettings {
             advertise_http: None,
             allow_remote: false,
             http_workers: std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8),
-            partition_arbiters: std::thread::available_parallelism().map_or(1, usize::from).clamp(1, 4),
+            partition_arbiters: std::thread::available_parallelism().map_or(1, usize::from).clamp(2, 8) / 2,
             drain_timeout_ms: 10_000,
             flush: Flush::Quorum,
             retention_check_interval_ms: 30_000,
@@ -112,6 +114,7 @@ impl Default for BrokerSettings {
             in_flight_requests_max: 4096,
             default_topic: default_topic_name(),
             default_topic_partitions: 4,
+            partitions_default: 1,
             topic: TopicConfig::default(),
         }
     }
@@ -231,7 +234,7 @@ macro_rules! setting {
 }
 
 /// Every setting there is, in the order in which `config show` prints them.
-pub static SETTINGS: [Setting; 25] = [
+pub static SETTINGS: [Setting; 26] = [
     setting!(
         "node_id",
         Some("--node-id"),
@@ -357,6 +360,13 @@ pub static SETTINGS: [Setting; 25] = [
         "Its partitions",
         |s, t| s.default_topic_partitions = number(t, 1, 1024)?,
         |s| s.default_topic_partitions
+    ),
+    setting!(
+        "topic.partitions",
+        None,
+        "Default for topics: how many partitions",
+        |s, t| s.partitions_default = number(t, 1, 10_000)?,
+        |s| s.partitions_default
     ),
     setting!(
         "topic.cleanup_policy",

@@ -27,9 +27,7 @@ pub(super) fn listen(stdin: bool) -> io::Result<Stop> {
     for (kind, name) in [(SignalKind::terminate(), "SIGTERM"), (SignalKind::interrupt(), "SIGINT")] {
         let mut signals = signal(kind)?;
         let sender = sender.clone();
-        actix_rt::spawn(async move {
-            while signals.recv().await.is_some() && sender.send(name).is_ok() {}
-        });
+        actix_rt::spawn(async move { while signals.recv().await.is_some() && sender.send(name).is_ok() {} });
     }
     if stdin {
         watch_stdin(sender)?;
