@@ -30,7 +30,7 @@ pub(crate) async fn root(call: Call) -> ApiResult {
     )
 )]
 pub(crate) async fn brokers(call: Call) -> ApiResult {
-    let image = call.state.broker.image();
+    let image = call.state.image()?;
     let body = Brokers { brokers: image.brokers.keys().map(|id| id.0).collect() };
     reply::json_as(StatusCode::OK, call.management_type()?, &body)
 }
@@ -45,7 +45,7 @@ pub(crate) async fn brokers(call: Call) -> ApiResult {
 )]
 pub(crate) async fn describe(call: Call) -> ApiResult {
     let broker = &call.state.broker;
-    let image = broker.image();
+    let image = call.state.image()?;
     let topics = || image.topics.values().filter(|topic| !topic.name.is_internal());
     reply::json(&Cluster {
         cluster_id: image.cluster_id.clone(),

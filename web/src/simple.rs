@@ -15,8 +15,10 @@ mod consume;
 mod offsets;
 mod publish;
 
+use std::sync::Arc;
+
 use pubg1_actors::PartitionHandle;
-use pubg1_model::{PartitionId, TopicName};
+use pubg1_model::{PartitionId, TopicName, cluster::TopicImage};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -34,7 +36,7 @@ use crate::{
 };
 
 /// The partition a request names; missing, not a number and not there are all the same mistake.
-fn partition(call: &Call, topic: &TopicName, partition: Option<u64>) -> Result<PartitionHandle, ApiError> {
+fn partition(call: &Call, topic: &TopicName, partition: Option<u64>) -> Result<Place, ApiError> {
     let image = call.state.topic(topic)?;
     let count = image.partitions.len() as u64;
     let bad = |what: String| {
@@ -43,7 +45,15 @@ fn partition(call: &Call, topic: &TopicName, partition: Option<u64>) -> Result<P
     let partition = partition.ok_or_else(|| bad("partition is missing".to_owned()))?;
     let number = u32::try_from(partition).ok().filter(|_| partition < count);
     let number = number.ok_or_else(|| bad(format!("there is no partition {partition}")))?;
-    call.state.partition(topic, PartitionId(number))
+    let handle = call.state.partition(topic, PartitionId(number))?;
+    Ok(Place { topic: image, partition: PartitionId(number), handle })
+}
+
+/// A partition that a request named.
+struct Place {
+    topic: Arc<TopicImage>,
+    partition: PartitionId,
+    handle: PartitionHandle,
 }
 
 fn number(name: &str, text: Option<&str>) -> Result<Option<u64>, ApiError> {
@@ -87,7 +97,7 @@ pub(crate) async fn metadata(call: Call) -> ApiResult {
     let query: MetadataQuery = call.query()?;
     let topic = topic_or_default(&call, query.topic.as_deref())?;
     let topic = call.state.topic(&topic)?;
-    let image = call.state.broker.image();
+    let image = call.state.image()?;
     let url = |id| image.brokers.get(&id).map(|broker| broker.http_url.clone());
     let partitions = topic
         .numbered_partitions()

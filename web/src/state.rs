@@ -9,7 +9,10 @@ use bytes::Bytes;
 
 use pubg1_actors::{BrokerHandle, PartitionHandle};
 use pubg1_metrics::Metrics;
-use pubg1_model::{PartitionId, TopicName, cluster::TopicImage};
+use pubg1_model::{
+    PartitionId, TopicName,
+    cluster::{ClusterImage, TopicImage},
+};
 
 use crate::{
     error::{ApiError, Cause},
@@ -51,9 +54,23 @@ impl AppState {
         })
     }
 
+    /// What the cluster agrees on; an error while the broker does not know it yet.
+    pub(crate) fn image(&self) -> Result<Arc<ClusterImage>, ApiError> {
+        let image = self.broker.image();
+        if image.is_formatted() {
+            return Ok(image);
+        }
+        Err(ApiError::new(Cause::Recovering, "the broker is starting; try again"))
+    }
+
     /// The topic as the cluster knows it.
     pub(crate) fn topic(&self, name: &TopicName) -> Result<Arc<TopicImage>, ApiError> {
-        self.broker.image().topic(name).cloned().ok_or_else(|| no_topic(name))
+        if let Some(topic) = self.broker.image().topic(name) {
+            return Ok(Arc::clone(topic));
+        }
+        // The lookup tells a topic that does not exist from one that is not known yet.
+        self.partition(name, PartitionId(0))?;
+        Err(ApiError::new(Cause::Recovering, format!("topic {name} is being set up; try again")))
     }
 
     /// A topic that clients may write to.
@@ -80,10 +97,6 @@ pub(crate) fn refuse_internal(name: &TopicName) -> Result<(), ApiError> {
     }
     let message = format!("{name} belongs to the broker; choose a name that does not begin with two underscores");
     Err(ApiError::new(Cause::InternalTopic, message))
-}
-
-pub(crate) fn no_topic(name: &TopicName) -> ApiError {
-    ApiError::new(Cause::NoTopic, format!("there is no topic {name}")).with("topic", name.as_str())
 }
 
 pub(crate) fn no_partition(topic: &TopicName, partition: impl std::fmt::Display) -> ApiError {

@@ -38,7 +38,7 @@ pub(crate) struct ListQuery {
 )]
 pub(crate) async fn list(call: Call) -> ApiResult {
     let query: ListQuery = call.query()?;
-    let image = call.state.broker.image();
+    let image = call.state.image()?;
     let names: Vec<&str> =
         image.topics.keys().filter(|name| query.internal || !name.is_internal()).map(|name| name.as_str()).collect();
     reply::json_as(StatusCode::OK, call.management_type()?, &names)

@@ -2,7 +2,7 @@
 
 use pubg1_model::{
     compression::Compression,
-    record_batch::{BatchBuilder, BatchError, NewRecord, ProducerIdentity, ValidBatch},
+    record_batch::{BatchBuilder, BatchError, HEADER_BYTES, NewRecord, ProducerIdentity, ValidBatch},
 };
 
 use crate::error::{ApiError, Cause};
@@ -13,7 +13,8 @@ const HEADER_OVERHEAD_BYTES: usize = 10;
 
 /// Writes records into one batch, and begins another only where the topic's limit demands it.
 pub(crate) struct BatchWriter {
-    builder: BatchBuilder,
+    /// The batch that is being filled.
+    open: Option<BatchBuilder>,
     done: Vec<ValidBatch>,
     identity: Option<ProducerIdentity>,
     batch_bytes_max: usize,
@@ -23,7 +24,7 @@ impl BatchWriter {
     /// `identity` carries the sequence of the first record.
     pub(crate) fn new(batch_bytes_max: u64, identity: Option<ProducerIdentity>) -> Self {
         let batch_bytes_max = usize::try_from(batch_bytes_max).unwrap_or(usize::MAX);
-        Self { builder: BatchBuilder::new(Compression::None), done: Vec::new(), identity, batch_bytes_max }
+        Self { open: None, done: Vec::new(), identity, batch_bytes_max }
     }
 
     /// Adds a record. A record that alone is too large is refused and leaves the rest as it was.
@@ -31,23 +32,20 @@ impl BatchWriter {
         let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
         let headers = record.headers.iter().map(|(name, value)| name.len() + bytes(*value) + HEADER_OVERHEAD_BYTES);
         let size = RECORD_OVERHEAD_BYTES + bytes(record.key) + bytes(record.value) + headers.sum::<usize>();
-        let empty = BatchBuilder::new(Compression::None).encoded_bytes();
-        if empty + size > self.batch_bytes_max {
+        if HEADER_BYTES + size > self.batch_bytes_max {
             let message =
                 format!("the record has about {size} bytes, the topic takes batches of {}", self.batch_bytes_max);
             return Err(ApiError::new(Cause::TooLarge, message));
         }
-        if self.builder.encoded_bytes() + size > self.batch_bytes_max {
+        if self.open.as_ref().is_some_and(|open| open.encoded_bytes() + size > self.batch_bytes_max) {
             self.close_batch()?;
         }
-        self.builder.push(record).map_err(|error| unencodable(&error))
+        let fresh = || BatchBuilder::with_capacity(Compression::None, HEADER_BYTES + size);
+        self.open.get_or_insert_with(fresh).push(record).map_err(|error| unencodable(&error))
     }
 
     fn close_batch(&mut self) -> Result<(), ApiError> {
-        let builder = std::mem::replace(&mut self.builder, BatchBuilder::new(Compression::None));
-        if builder.is_empty() {
-            return Ok(());
-        }
+        let Some(builder) = self.open.take().filter(|builder| !builder.is_empty()) else { return Ok(()) };
         let records = builder.len();
         self.done.push(builder.finish(self.identity).map_err(|error| unencodable(&error))?);
         if let Some(identity) = &mut self.identity {

@@ -63,7 +63,7 @@ pub(crate) async fn consume(call: Call) -> ApiResult {
     let max_messages = bounded("max_messages", query.max_messages.as_deref(), max, max)?.max(1);
     let from = Offset::new(number("offset", query.offset.as_deref())?.unwrap_or(0));
     let topic = topic_or_default(&call, query.topic.as_deref())?;
-    let handle = partition(&call, &topic, number("partition", query.partition.as_deref())?)?;
+    let handle = partition(&call, &topic, number("partition", query.partition.as_deref())?)?.handle;
     let (from, runs) = match handle.read(from, max_bytes) {
         Ok(fetched) => (from, fetched.runs),
         Err(FetchError::OffsetOutOfRange { log_start_offset, .. }) if from < log_start_offset => {
@@ -118,7 +118,7 @@ pub(crate) struct PartitionQuery {
 pub(crate) async fn log_length(call: Call) -> ApiResult {
     let query: PartitionQuery = call.query()?;
     let topic = topic_or_default(&call, query.topic.as_deref())?;
-    let handle = partition(&call, &topic, number("partition", query.partition.as_deref())?)?;
+    let handle = partition(&call, &topic, number("partition", query.partition.as_deref())?)?.handle;
     let view = readable_view(&handle).await?;
     reply::json(&LogLength { length: view.high_watermark.get() })
 }

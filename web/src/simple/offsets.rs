@@ -1,6 +1,6 @@
 //! `GET /offset` and `POST /commit_offset`: what a consumer group has read.
 
-use pubg1_model::{GroupId, Offset, PartitionId, TopicName, TopicPartition};
+use pubg1_model::{GroupId, Offset, TopicName, TopicPartition};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -52,8 +52,7 @@ pub(crate) async fn offset(call: Call) -> ApiResult {
 }
 
 fn topic_partition(call: &Call, topic: TopicName, number: Option<u64>) -> Result<TopicPartition, ApiError> {
-    partition(call, &topic, number)?;
-    let partition = PartitionId(number.and_then(|number| u32::try_from(number).ok()).unwrap_or_default());
+    let partition = partition(call, &topic, number)?.partition;
     Ok(TopicPartition { topic, partition })
 }
 

@@ -3,16 +3,13 @@
 use std::borrow::Cow;
 
 use actix_web::http::header::HeaderValue;
-use pubg1_actors::{Acks, PartitionHandle};
-use pubg1_model::{
-    TopicName,
-    record_batch::{NewRecord, ProducerIdentity},
-};
+use pubg1_actors::Acks;
+use pubg1_model::record_batch::{NewRecord, ProducerIdentity};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
-use super::{partition, topic_or_default};
+use super::{Place, partition, topic_or_default};
 use crate::{
     call::Call,
     dto::{ErrorBody, Published},
@@ -107,27 +104,26 @@ pub(crate) async fn publish(mut call: Call) -> ApiResult {
     let message = Message::parse(&body)?;
     let topic = topic_or_default(&call, message.fields.topic.as_deref().or(query.topic.as_deref()))?;
     refuse_internal(&topic)?;
-    let handle = partition(&call, &topic, message.partition()?)?;
-    append_message(&call, &handle, &topic, &message, identity, acks).await
+    let place = partition(&call, &topic, message.partition()?)?;
+    append_message(&call, &place, &message, identity, acks).await
 }
 
 async fn append_message(
     call: &Call,
-    handle: &PartitionHandle,
-    topic: &TopicName,
+    place: &Place,
     message: &Message<'_>,
     identity: Option<ProducerIdentity>,
     acks: Acks,
 ) -> ApiResult {
     let key = message.fields.key.map(natural_key).transpose().map_err(ApiError::malformed)?;
-    let mut writer = BatchWriter::new(call.state.topic(topic)?.config.max_message_bytes, identity);
+    let mut writer = BatchWriter::new(place.topic.config.max_message_bytes, identity);
     writer.push(&NewRecord {
         timestamp_ms: message.timestamp_ms().unwrap_or_else(now_ms),
         key: key.as_deref(),
         value: Some(message.value),
         headers: &[],
     })?;
-    let appended = append(call.metrics(), handle, writer.finish()?, acks).await?;
+    let appended = append(call.metrics(), &place.handle, writer.finish()?, acks).await?;
     let mut reply = reply::json(&Published {
         status: "ok",
         offset: appended.appended.first().map(|batch| batch.base_offset.get()),
