@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, reason = "a test ends by panicking, and so do the functions it calls")]
 
 use pubg1::config::{BrokerSettings, SETTINGS};
+use pubg1_web::Cause;
 
 #[test]
 fn the_table_of_settings_is_the_one_in_the_code() {
@@ -23,6 +24,17 @@ fn the_table_of_settings_is_the_one_in_the_code() {
         let value = by_machine(setting.key).map_or(value, str::to_owned);
         let flag = setting.flag.map_or_else(|| "–".to_owned(), |flag| format!("`{flag}`"));
         wanted.push_str(&format!("| `{}` | {value} | {flag} | {} |\n", setting.key, setting.about));
+    }
+    assert_stands_in_operations(&wanted);
+}
+
+#[test]
+fn the_table_of_errors_is_the_one_in_the_code() {
+    let mut wanted = String::from("| Code | Status | `Retry-After` | Cause |\n|---|---|---|---|\n");
+    for cause in Cause::ALL {
+        let row = cause.row();
+        let retry = row.retry_after_s.map_or_else(|| "–".to_owned(), |seconds| format!("{seconds} s"));
+        wanted.push_str(&format!("| {} | {} | {retry} | {} |\n", row.code, row.status, cause.meaning()));
     }
     assert_stands_in_operations(&wanted);
 }

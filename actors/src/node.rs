@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
-use pubg1_metrics::{ActorKind, Metrics, NodeState, RejectReason};
+use pubg1_metrics::{ActorKind, Metrics, NodeState, RejectReason, ThrottleReason};
 use pubg1_model::{PartitionId, TopicName};
 use tokio::sync::watch;
 
@@ -90,10 +90,12 @@ impl NodeContext {
         }
         self.admission.try_acquire(bytes).map_err(|refusal| match refusal {
             Refusal::Exhausted(budget) => {
-                rejected(match budget {
-                    Budget::Bytes => RejectReason::Bytes,
-                    Budget::Requests => RejectReason::Requests,
-                });
+                let (reason, throttled) = match budget {
+                    Budget::Bytes => (RejectReason::Bytes, ThrottleReason::Bytes),
+                    Budget::Requests => (RejectReason::Requests, ThrottleReason::Requests),
+                };
+                rejected(reason);
+                self.metrics.throttled(throttled);
                 AppendError::Overloaded { budget, retry_after_ms: self.retry_after_ms() }
             }
             Refusal::TooLarge { bytes_max } => {

@@ -8,7 +8,7 @@ use actix_web::{
     http::header::{self, HeaderMap, HeaderName},
     web::Query,
 };
-use pubg1_metrics::{Api, Phase, RequestMetrics};
+use pubg1_metrics::{Api, Phase, RequestMetrics, ThrottleReason};
 use pubg1_model::{PartitionId, TopicName};
 use serde::de::DeserializeOwned;
 
@@ -88,7 +88,12 @@ impl Call {
 
     /// The whole body.
     pub(crate) async fn body(&mut self) -> Result<Body, ApiError> {
-        body::read(&mut self.payload, self.req.headers(), &self.state.limits, &self.state.bodies).await
+        let read = body::read(&mut self.payload, self.req.headers(), &self.state.limits, &self.state.bodies).await;
+        read.inspect_err(|error| {
+            if error.cause() == Cause::Overloaded {
+                self.state.metrics.throttled(ThrottleReason::Bytes);
+            }
+        })
     }
 
     /// The whole body as one JSON object, whatever its content type says.
