@@ -215,3 +215,6 @@ async fn maintain(node: Arc<NodeContext>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

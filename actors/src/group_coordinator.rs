@@ -160,24 +160,12 @@ impl GroupCoordinatorHandle {
         }
         self.set_address(None);
     }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn inject_panic(&self) {
+        self.post(messages::Panic);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_offsets_topic_is_internal_and_its_settings_are_valid() {
-        assert!(offsets_topic().is_internal());
-        offsets_topic_config().validate().unwrap();
-    }
-
-    #[test]
-    fn groups_hash_as_in_kafka() {
-        // "a".hashCode() = 97, "test-group".hashCode() = 2034542742, and "polygenelubricants" is
-        // known for hashing to the smallest integer.
-        for (group, partition) in [("a", 97 % 16), ("polygenelubricants", 0), ("ab", (97 * 31 + 98) % 16)] {
-            assert_eq!(partition_of(&group.parse().unwrap()), PartitionId(partition), "{group}");
-        }
-    }
-}
+mod tests;

@@ -49,6 +49,8 @@ mod config;
 mod data_dir;
 mod errors;
 mod fatal;
+#[cfg(test)]
+mod fixture;
 mod flusher;
 mod group_coordinator;
 mod handles;

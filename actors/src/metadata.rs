@@ -156,4 +156,12 @@ impl MetadataHandle {
         done.await.unwrap_or_default();
         self.set_address(None);
     }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn inject_panic(&self) {
+        if let Some(address) = self.address() {
+            #[expect(clippy::disallowed_methods, reason = "sent by tests")]
+            address.do_send(messages::Panic);
+        }
+    }
 }

@@ -147,3 +147,6 @@ pub struct PartitionView {
     /// The epoch of its leadership; the last known one while nobody leads.
     pub leader_epoch: LeaderEpoch,
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,10 +59,10 @@ pub(crate) fn append_error(error: LogAppendError, retry_after_ms: u64) -> Append
             AppendError::BatchTooLarge { bytes: u64::try_from(bytes).unwrap_or(u64::MAX), bytes_max }
         }
         LogAppendError::Sequence(SequenceError::OutOfOrder { producer_id, expected, received }) => {
-            AppendError::OutOfOrderSequence { producer_id: producer_id, expected, received }
+            AppendError::OutOfOrderSequence { producer_id, expected, received }
         }
         LogAppendError::Sequence(SequenceError::StaleEpoch { producer_id, current, received }) => {
-            AppendError::StaleProducerEpoch { producer_id: producer_id, current, received }
+            AppendError::StaleProducerEpoch { producer_id, current, received }
         }
         LogAppendError::OffsetsExhausted => AppendError::Invalid { reason: error.to_string() },
         LogAppendError::StaleEpoch { .. } | LogAppendError::Flush(_) | LogAppendError::Storage(_) => {

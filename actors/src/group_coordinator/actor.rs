@@ -320,3 +320,13 @@ impl Handler<Quiesce> for GroupCoordinatorActor {
         self.say_when_quiet();
     }
 }
+
+#[cfg(any(test, feature = "testing"))]
+impl Handler<super::messages::Panic> for GroupCoordinatorActor {
+    type Result = ();
+
+    #[allow(clippy::panic, reason = "a fault that is injected on purpose")]
+    fn handle(&mut self, _: super::messages::Panic, _: &mut Context<Self>) {
+        panic!("a test asked for this panic");
+    }
+}

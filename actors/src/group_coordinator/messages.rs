@@ -76,3 +76,12 @@ macro_rules! messages {
 }
 
 messages!(Commit, Fetch, ForgetTopic, Quiesce, Loaded, Lost, CommitsAppended);
+
+/// A fault, for tests.
+#[cfg(any(test, feature = "testing"))]
+pub(super) struct Panic;
+
+#[cfg(any(test, feature = "testing"))]
+impl Message for Panic {
+    type Result = ();
+}

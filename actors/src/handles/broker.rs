@@ -312,6 +312,16 @@ impl BrokerHandle {
         }
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn panic_metadata(&self) {
+        self.0.metadata.inject_panic();
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn panic_group_coordinator(&self) {
+        self.0.groups.inject_panic();
+    }
+
     #[cfg(test)]
     pub(crate) fn node(&self) -> &Arc<NodeContext> {
         &self.0.node

@@ -303,3 +303,13 @@ impl Handler<Close> for MetadataActor {
         }
     }
 }
+
+#[cfg(any(test, feature = "testing"))]
+impl Handler<super::messages::Panic> for MetadataActor {
+    type Result = ();
+
+    #[allow(clippy::panic, reason = "a fault that is injected on purpose")]
+    fn handle(&mut self, _: super::messages::Panic, _: &mut Context<Self>) {
+        panic!("a test asked for this panic");
+    }
+}

@@ -46,3 +46,12 @@ macro_rules! messages {
 }
 
 messages!(Propose, Opened, FlushCompleted, Close);
+
+/// A fault, for tests.
+#[cfg(any(test, feature = "testing"))]
+pub(super) struct Panic;
+
+#[cfg(any(test, feature = "testing"))]
+impl Message for Panic {
+    type Result = ();
+}

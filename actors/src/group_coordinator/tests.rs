@@ -1,0 +1,140 @@
+//! Committed offsets through the broker's handle, with the real log underneath.
+
+use std::time::Duration;
+
+use pubg1_model::{GroupId, LeaderEpoch, Offset, PartitionId, TopicPartition};
+
+use super::{offsets_topic, partition_of};
+use crate::{
+    BrokerHandle, CommitOffsetError, LookupError, NewTopic, PartitionHandle,
+    fixture::*,
+    testing::{Fault, inject, panic_group_coordinator},
+};
+
+#[test]
+fn the_offsets_topic_is_internal_and_its_settings_are_valid() {
+    assert!(offsets_topic().is_internal());
+    super::offsets_topic_config().validate().unwrap();
+}
+
+#[test]
+fn groups_hash_as_in_kafka() {
+    // By hand from Java's definition; the last name is known for hashing to the smallest integer.
+    for (group, partition) in [("a", 97 % 16), ("ab", (97 * 31 + 98) % 16), ("polygenelubricants", 0)] {
+        assert_eq!(partition_of(&group.parse().unwrap()), PartitionId(partition), "{group}");
+    }
+}
+
+fn group(name: &str) -> GroupId {
+    name.parse().unwrap()
+}
+
+fn place(topic_name: &str, partition: u32) -> TopicPartition {
+    TopicPartition { topic: topic(topic_name), partition: PartitionId(partition) }
+}
+
+async fn commit(broker: &BrokerHandle, name: &str, at: TopicPartition, to: u64) -> Result<(), CommitOffsetError> {
+    // The coordinator may be loading after a restart, which is retriable.
+    loop {
+        match within(broker.commit_offset(group(name), at.clone(), offset(to), "note".to_owned())).await {
+            Err(error) if error.is_retriable() => tokio::task::yield_now().await,
+            other => return other,
+        }
+    }
+}
+
+async fn committed(broker: &BrokerHandle, name: &str, at: TopicPartition) -> Option<Offset> {
+    loop {
+        match within(broker.committed_offset(group(name), at.clone())).await {
+            Err(error) if error.is_retriable() => tokio::task::yield_now().await,
+            other => return other.unwrap().map(|value| value.offset),
+        }
+    }
+}
+
+fn partition_of_group(broker: &BrokerHandle, name: &str) -> PartitionHandle {
+    broker.partition(&offsets_topic(), partition_of(&group(name))).unwrap()
+}
+
+#[actix_rt::test]
+async fn commits_survive_drains_and_kills() {
+    let fixture = Fixture::new();
+    for round in 0..4_u64 {
+        let broker = fixture.start().await;
+        let before = round.checked_sub(1).map(Offset::new);
+        assert_eq!(committed(&broker, "g", place("pubg1", 1)).await, before);
+        assert_eq!(committed(&broker, "g", place("pubg1", 2)).await, None);
+        commit(&broker, "g", place("pubg1", 1), round).await.unwrap();
+        commit(&broker, "h", place("pubg1", 1), 100 + round).await.unwrap();
+        assert_eq!(committed(&broker, "g", place("pubg1", 1)).await, Some(offset(round)));
+        let all = within(broker.committed_offsets(group("h"))).await.unwrap();
+        assert_eq!(all[&place("pubg1", 1)].metadata, "note");
+        if round % 2 == 0 { broker.abort().await } else { drop(broker.drain(Duration::from_secs(60)).await) }
+    }
+}
+
+#[actix_rt::test]
+async fn many_commits_at_once_are_all_answered_and_the_last_counts() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    commit(&broker, "g", place("pubg1", 0), 0).await.unwrap();
+    let commits = (1..=500).map(|to| broker.commit_offset(group("g"), place("pubg1", 0), offset(to), String::new()));
+    let results = within(futures_util::future::join_all(commits)).await;
+    assert!(results.iter().all(Result::is_ok));
+    assert_eq!(committed(&broker, "g", place("pubg1", 0)).await, Some(offset(500)));
+    // They went together: one append was under way while the others gathered.
+    let view = partition_of_group(&broker, "g").view();
+    assert_eq!(view.log_end_offset, offset(501));
+    broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn what_makes_no_sense_is_refused() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let error = commit(&broker, "g", place("pubg1", 4), 0).await.unwrap_err();
+    assert!(matches!(error, CommitOffsetError::UnknownPartition(LookupError::UnknownPartition { partitions: 4, .. })));
+    let error = commit(&broker, "g", place("nowhere", 0), 0).await.unwrap_err();
+    assert!(matches!(error, CommitOffsetError::UnknownPartition(LookupError::UnknownTopic(_))));
+    let too_long = "m".repeat(5000);
+    let error = within(broker.commit_offset(group("g"), place("pubg1", 0), offset(0), too_long)).await.unwrap_err();
+    assert!(matches!(error, CommitOffsetError::Invalid(_)) && !error.is_retriable());
+    broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn the_coordinator_and_its_partition_may_die() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    commit(&broker, "g", place("pubg1", 0), 3).await.unwrap();
+    panic_group_coordinator(&broker);
+    assert_eq!(committed(&broker, "g", place("pubg1", 0)).await, Some(offset(3)));
+    let partition = partition_of_group(&broker, "g");
+    let epoch: LeaderEpoch = partition.view().leader_epoch;
+    inject(&partition, Fault::Panic).unwrap();
+    commit(&broker, "g", place("pubg1", 0), 4).await.unwrap();
+    leads_after(&partition, epoch).await;
+    assert_eq!(committed(&broker, "g", place("pubg1", 0)).await, Some(offset(4)));
+    assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+}
+
+#[actix_rt::test]
+async fn a_deleted_topic_takes_its_offsets_along() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let create = || NewTopic { name: topic("t"), partitions: Some(1), replication_factor: None, config: None };
+    within(broker.create_topic(create())).await.unwrap();
+    commit(&broker, "g", place("t", 0), 5).await.unwrap();
+    commit(&broker, "g", place("pubg1", 0), 6).await.unwrap();
+    let partition = partition_of_group(&broker, "g");
+    let end = partition.view().high_watermark;
+    within(broker.delete_topic(&topic("t"))).await.unwrap();
+    seen(&partition, |view| view.high_watermark > end).await;
+    within(broker.create_topic(create())).await.unwrap();
+    broker.abort().await;
+
+    let broker = fixture.start().await;
+    assert_eq!(committed(&broker, "g", place("t", 0)).await, None);
+    assert_eq!(committed(&broker, "g", place("pubg1", 0)).await, Some(offset(6)));
+    broker.drain(Duration::from_secs(60)).await;
+}
