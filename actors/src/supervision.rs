@@ -172,7 +172,7 @@ mod tests {
         let mut history = RestartHistory::new(POLICY);
         let start = Instant::now();
         for i in 0..20 {
-            assert_eq!(history.on_death(start + Duration::from_secs(4 * i), 0.0).is_some(), true, "death {i}");
+            assert!(history.on_death(start + Duration::from_secs(4 * i), 0.0).is_some(), "death {i}");
         }
     }
 

@@ -218,11 +218,6 @@ impl LeaderState {
         !self.purgatory.is_empty()
     }
 
-    #[cfg(test)]
-    pub(super) fn waiting(&self) -> usize {
-        self.purgatory.len()
-    }
-
     pub(super) fn is_flushing(&self) -> bool {
         self.flushing
     }
