@@ -22,11 +22,13 @@
 mod builder;
 mod header;
 mod records;
+mod retain;
 mod varint;
 
 pub use builder::{BatchBuilder, NewRecord, ProducerIdentity};
 pub use header::{Attributes, BatchHeader, TimestampType};
 pub use records::{DecodedBatch, HeaderIter, RecordIter, RecordView};
+pub use retain::Retained;
 
 use bytes::Bytes;
 

@@ -43,11 +43,11 @@ pub enum DamageReason {
         /// The batch's last offset.
         last: i64,
     },
-    /// The batch's leader epoch is older than the one before it.
-    #[error("leader epoch {epoch} follows epoch {previous}")]
+    /// The batch's leader epoch is not the one that led when its offset was given.
+    #[error("the batch is of leader epoch {epoch} where epoch {expected} belongs")]
     Epoch {
-        /// The epoch before.
-        previous: i32,
+        /// The epoch that began before this offset.
+        expected: i32,
         /// The batch's epoch.
         epoch: i32,
     },

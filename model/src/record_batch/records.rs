@@ -86,7 +86,8 @@ impl<'a> RecordView<'a> {
 #[derive(Clone, Debug)]
 pub struct RecordIter<'a> {
     header: &'a BatchHeader,
-    rest: &'a [u8],
+    /// Bytes of the records that are left.
+    pub(super) rest: &'a [u8],
     index: u32,
     /// Offsets grow within a batch; compaction may leave gaps.
     next_delta_min: i32,

@@ -1,0 +1,146 @@
+//! Cutting the end of the log, as a follower does to agree with a new leader.
+
+use std::sync::Arc;
+
+use pubg1_model::Offset;
+
+use super::PartitionLog;
+use crate::{
+    active_segment::ActiveSegment,
+    disk::{remove, sync_dir},
+    epoch_checkpoint,
+    error::StorageError,
+    indexer::BuiltIndexes,
+    producer_snapshot::{self, TEMPORARY},
+    recovery::{replay, write_indexes},
+    segment::{LOG, Segment, file_name},
+};
+
+/// Where the log is cut.
+struct Cut {
+    /// Segments that stay whole.
+    whole: usize,
+    /// The next one's bytes that stay.
+    prefix_bytes: usize,
+    log_end: Offset,
+}
+
+impl PartitionLog {
+    /// Removes every batch that holds a record at or above `offset`, durably, and returns the new
+    /// log end: `offset`, or less when it lies within a batch. An offset at or above the log end
+    /// changes nothing.
+    ///
+    /// Readers keep what they hold: the segment that is cut is written anew, and the old file
+    /// lives until they let go of it. Waits for a flush that is running.
+    ///
+    /// # Errors
+    /// [`StorageError::Io`], also when there is no space for the part that stays; then nothing has
+    /// changed. [`StorageError::Damage`] when the stored bytes are not batches.
+    pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, StorageError> {
+        self.flush.check()?;
+        if offset >= self.log_end {
+            return Ok(self.log_end);
+        }
+        let segments: Vec<Arc<Segment>> = self.segments().cloned().collect();
+        let cut = self.cut_at(&segments, offset)?;
+        let temporary = self.dir.join(format!("{}.{TEMPORARY}", file_name(cut.log_end, LOG)));
+        if cut.prefix_bytes > 0
+            && let Err(error) = self.copy_prefix(&segments[cut.whole], cut.prefix_bytes, &temporary)
+        {
+            remove(&temporary)?;
+            return Err(error);
+        }
+
+        let flush = Arc::clone(&self.flush);
+        let paused = flush.pause();
+        flush.next_generation();
+        let (log_end, log_start) = (cut.log_end, self.log_start.min(cut.log_end));
+        // First the log promises less; a crash from here on finds nothing missing.
+        flush.update_synced(|checkpoint| {
+            checkpoint.clean = None;
+            checkpoint.log_start = log_start;
+            checkpoint.recovery_point = checkpoint.recovery_point.min(log_end);
+            checkpoint.gaps_end = checkpoint.gaps_end.min(log_end);
+            checkpoint.cleaned_end = checkpoint.cleaned_end.min(log_end);
+        })?;
+        self.is_marked_open = true;
+        (self.log_start, self.log_end, self.flushed) = (log_start, log_end, self.flushed.min(log_end));
+        self.shared.set_log_end(log_end);
+        self.shared.set_log_start(log_start);
+        self.remove_segments(&segments, &cut, &temporary)?;
+        self.publish_segments();
+
+        self.epochs.truncate_to(log_end);
+        epoch_checkpoint::store(&*self.disk, &self.dir, &self.epochs)?;
+        producer_snapshot::remove_above(&self.dir, log_end)?;
+        let segments: Vec<Arc<Segment>> = self.segments().cloned().collect();
+        self.producers = replay(&self.dir, &segments, log_start, log_end)?;
+        sync_dir(&*self.disk, &self.dir).map_err(|error| self.flush.fail("flush", &self.dir, error))?;
+        drop(paused);
+        Ok(log_end)
+    }
+
+    fn cut_at(&self, segments: &[Arc<Segment>], offset: Offset) -> Result<Cut, StorageError> {
+        let after = segments.partition_point(|segment| segment.base < offset);
+        if offset <= self.log_start || after == 0 {
+            return Ok(Cut { whole: 0, prefix_bytes: 0, log_end: offset });
+        }
+        Ok(match segments[after - 1].locate(offset)? {
+            None => Cut { whole: after, prefix_bytes: 0, log_end: offset },
+            Some(batch) => {
+                Cut { whole: after - 1, prefix_bytes: batch.position, log_end: batch.first_offset.min(offset) }
+            }
+        })
+    }
+
+    fn copy_prefix(&self, segment: &Segment, bytes: usize, to: &std::path::Path) -> Result<(), StorageError> {
+        use std::io::Write;
+        remove(to)?;
+        let mut file = self.disk.create(to).map_err(StorageError::io("create", to))?;
+        file.write_all(&segment.log.bytes()[..bytes]).map_err(StorageError::io("write", to))?;
+        self.disk.sync(to, &mut || file.sync_all()).map_err(StorageError::io("sync", to))
+    }
+
+    /// Deletes what the cut removes, newest first, and puts the prefix in the place of its segment.
+    fn remove_segments(
+        &mut self,
+        segments: &[Arc<Segment>],
+        cut: &Cut,
+        temporary: &std::path::Path,
+    ) -> Result<(), StorageError> {
+        let first_append_ms = self.active.as_ref().map(ActiveSegment::first_append_ms);
+        if cut.whole < segments.len() {
+            self.active = None;
+            self.active_flushed_bytes = 0;
+        }
+        self.sealed.truncate(cut.whole);
+        let sealed = &self.sealed;
+        self.rolled.retain(|rolled| sealed.iter().any(|segment| segment.base == rolled.segment.base));
+        for segment in segments[cut.whole..].iter().skip(usize::from(cut.prefix_bytes > 0)).rev() {
+            segment.paths.remove()?;
+        }
+        if cut.prefix_bytes == 0 {
+            return Ok(());
+        }
+        let segment = &segments[cut.whole];
+        remove(&segment.paths.index)?;
+        remove(&segment.paths.time_index)?;
+        std::fs::rename(temporary, &segment.paths.log).map_err(StorageError::io("rename", temporary))?;
+        let mut built = BuiltIndexes::new(segment.base, self.config.index_interval_bytes);
+        for batch in segment.batches(0) {
+            let batch = batch?;
+            if batch.end() > cut.prefix_bytes {
+                break;
+            }
+            built.push(&batch.header, batch.position as u64);
+        }
+        write_indexes(&*self.disk, &segment.paths, &built)?;
+        let last_append_ms = segment.last_append_ms();
+        let times = [first_append_ms.unwrap_or(last_append_ms).min(last_append_ms), last_append_ms];
+        let (base, bytes) = (segment.base, cut.prefix_bytes);
+        let active = ActiveSegment::open(&self.disk, &self.dir, base, bytes, self.capacity(0), times)?;
+        self.active = Some(active.with_indexer(built.indexer));
+        self.active_flushed_bytes = cut.prefix_bytes;
+        Ok(())
+    }
+}

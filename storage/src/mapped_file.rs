@@ -1,0 +1,249 @@
+//! A file in memory with one writer and many readers: the only unsafe code of the project.
+//!
+//! Three rules make it sound, and each is kept in this file or named where it is kept:
+//!
+//! 1. **Published bytes never change.** The writer writes only behind the published end and then
+//!    moves it with `Release`; readers look only below it, with `Acquire`. So no byte is written
+//!    while a reference to it exists. Nobody else writes to the file: the directory is locked by
+//!    one log, and recovery, which cuts and rewrites files, runs before they are mapped.
+//! 2. **Touched bytes exist.** A map may be longer than its file (it spans the whole segment from
+//!    the start), and touching what the file does not have kills the process. The writer touches
+//!    only what [`MapWriter::reserve`] got blocks for, so a full disk is an error of `reserve`.
+//! 3. **A mapped file never shrinks below its published end.** It is cut only to that end
+//!    ([`SealedFile::cut`]); everything shorter is written as a new file and renamed over the name,
+//!    which leaves the old one to those who still read it.
+//!
+//! What remains is the disk failing under a page that has to be read again. The kernel can report
+//! that only by SIGBUS, which ends the process; recovery reads with system calls and gets an error.
+#![allow(unsafe_code, reason = "the one place where mapped memory becomes slices")]
+
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use memmap2::{MmapOptions, MmapRaw};
+
+use crate::{disk::Disk, error::is_disk_full};
+
+/// Files grow by multiples of this.
+const BLOCK_BYTES: usize = 4096;
+/// What is asked for when the disk cannot give a whole step.
+const SMALL_STEP_BYTES: usize = 64 * 1024;
+
+/// The readers' view of a mapped file.
+#[derive(Debug)]
+pub(crate) struct MappedFile {
+    map: MmapRaw,
+    /// Bytes that readers may look at. Never more than the map has, and it never moves back.
+    published: AtomicUsize,
+}
+
+/// What a [`Bytes`] of a map holds on to.
+struct Slice {
+    file: Arc<MappedFile>,
+    range: Range<usize>,
+}
+
+impl AsRef<[u8]> for Slice {
+    fn as_ref(&self) -> &[u8] {
+        &self.file.bytes()[self.range.clone()]
+    }
+}
+
+impl MappedFile {
+    /// Maps a file that nobody writes to any more; all of it is published.
+    pub(crate) fn open(path: &Path) -> io::Result<Arc<Self>> {
+        let file = File::open(path)?;
+        let bytes = to_usize(file.metadata()?.len())?;
+        // A map cannot be empty; of a longer one than the file nothing is touched.
+        let map = MmapOptions::new().len(bytes.max(1)).map_raw_read_only(&file)?;
+        Ok(Arc::new(Self { map, published: AtomicUsize::new(bytes) }))
+    }
+
+    /// How many bytes can be read.
+    pub(crate) fn len(&self) -> usize {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Everything that can be read at this moment.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: `published` never exceeds the map, and everything below it is in the file and is
+        // never written again while the map lives (rules 1 to 3 above), so these bytes are
+        // initialised, readable and frozen for the life of `self`. `Acquire` pairs with the
+        // writer's `Release`: whoever sees the end sees the bytes below it.
+        unsafe { slice::from_raw_parts(self.map.as_ptr(), self.len()) }
+    }
+
+    /// A part of the file that keeps the map alive; cut to what is published.
+    pub(crate) fn slice(self: &Arc<Self>, range: Range<usize>) -> Bytes {
+        let end = range.end.min(self.len());
+        let range = range.start.min(end)..end;
+        if range.is_empty() { Bytes::new() } else { Bytes::from_owner(Slice { file: Arc::clone(self), range }) }
+    }
+
+    /// Brings the range to stable storage, waiting for it. What is not published is left out.
+    pub(crate) fn flush(&self, range: Range<usize>) -> io::Result<()> {
+        let end = range.end.min(self.len());
+        if range.start >= end { Ok(()) } else { self.map.flush_range(range.start, end - range.start) }
+    }
+}
+
+/// The one writer of a mapped file: it appends behind the published end.
+#[derive(Debug)]
+pub(crate) struct MapWriter {
+    mapped: Arc<MappedFile>,
+    file: File,
+    path: PathBuf,
+    disk: Arc<dyn Disk>,
+    capacity: usize,
+    /// Bytes that certainly have blocks.
+    allocated: usize,
+}
+
+impl MapWriter {
+    /// Creates the file, empty, mapped for `capacity` bytes.
+    pub(crate) fn create(disk: &Arc<dyn Disk>, path: &Path, capacity: usize) -> io::Result<Self> {
+        let file = disk.create(path)?;
+        Self::map(disk, path, file, 0, capacity)
+    }
+
+    /// Opens a file whose first `valid` bytes are known to be good; appending goes on there. What
+    /// the file has behind them must be zeros.
+    pub(crate) fn open(disk: &Arc<dyn Disk>, path: &Path, valid: usize, capacity: usize) -> io::Result<Self> {
+        let file = crate::disk::open_rw(path)?;
+        if to_usize(file.metadata()?.len())? < valid {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than its valid part"));
+        }
+        Self::map(disk, path, file, valid, capacity)
+    }
+
+    fn map(disk: &Arc<dyn Disk>, path: &Path, file: File, valid: usize, capacity: usize) -> io::Result<Self> {
+        let capacity = capacity.max(valid).max(1).next_multiple_of(BLOCK_BYTES);
+        let map = MmapOptions::new().len(capacity).map_raw(&file)?;
+        let mapped = Arc::new(MappedFile { map, published: AtomicUsize::new(valid) });
+        // Blocks from an earlier life of the file may be holes (a sparse copy), so they are asked
+        // for again, from the block that the next byte falls into.
+        let allocated = valid - valid % BLOCK_BYTES;
+        Ok(Self { mapped, file, path: path.to_owned(), disk: Arc::clone(disk), capacity, allocated })
+    }
+
+    /// The readers' view.
+    pub(crate) const fn mapped(&self) -> &Arc<MappedFile> {
+        &self.mapped
+    }
+
+    /// The file's name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that are written.
+    pub(crate) fn len(&self) -> usize {
+        self.mapped.len()
+    }
+
+    /// The most bytes that the file can ever have.
+    pub(crate) const fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Makes sure that `bytes` more can be written, asking for `step` at once where there is that
+    /// much: blocks are cheaper in large pieces, and on a disk that fills up the last ones are
+    /// taken in small ones.
+    ///
+    /// # Errors
+    /// The system's, above all a full disk; then everything is as before.
+    pub(crate) fn reserve(&mut self, bytes: usize, step: usize) -> io::Result<()> {
+        let needed = self.len().saturating_add(bytes);
+        if needed <= self.allocated {
+            return Ok(());
+        }
+        if needed > self.capacity {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "the segment is full"));
+        }
+        let mut result = Ok(());
+        for target in [
+            needed.max(self.allocated.saturating_add(step)).next_multiple_of(BLOCK_BYTES),
+            needed.next_multiple_of(SMALL_STEP_BYTES),
+            needed.next_multiple_of(BLOCK_BYTES),
+        ] {
+            let target = target.min(self.capacity);
+            result = self.disk.allocate(&self.file, self.allocated as u64, (target - self.allocated) as u64);
+            match &result {
+                Ok(()) => {
+                    self.allocated = target;
+                    return Ok(());
+                }
+                Err(error) if is_disk_full(error) => {}
+                Err(_) => break,
+            }
+        }
+        result
+    }
+
+    /// Lets `fill` write the next `bytes` bytes and publishes them. When `fill` panics nothing is
+    /// published.
+    ///
+    /// # Errors
+    /// When they were not reserved; then nothing is written.
+    pub(crate) fn append(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8])) -> io::Result<()> {
+        let start = self.len();
+        let end = start.checked_add(bytes).filter(|end| *end <= self.allocated).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the bytes to be written have no blocks reserved")
+        })?;
+        // SAFETY: `start..end` lies in the map (`allocated` never exceeds `capacity`, which is the
+        // map's length) and has blocks in the file, so it can be touched. It is behind the
+        // published end, where no reader looks, and this is the only writer (`&mut self`, and the
+        // type cannot be cloned), so the reference is exclusive. Bytes of a file are initialised.
+        let target = unsafe { slice::from_raw_parts_mut(self.mapped.map.as_mut_ptr().add(start), bytes) };
+        fill(target);
+        self.mapped.published.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    /// Ends writing; the handle can cut the file.
+    pub(crate) fn into_sealed(self) -> SealedFile {
+        SealedFile { mapped: self.mapped, file: self.file, path: self.path }
+    }
+}
+
+/// A file that is written to its end but may still have blocks behind it.
+#[derive(Debug)]
+pub(crate) struct SealedFile {
+    mapped: Arc<MappedFile>,
+    file: File,
+    path: PathBuf,
+}
+
+impl SealedFile {
+    /// The file's name.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives back the blocks behind the written bytes.
+    pub(crate) fn cut(&self) -> io::Result<()> {
+        self.file.set_len(self.mapped.len() as u64)
+    }
+
+    /// The file itself, for syncing and its times.
+    pub(crate) const fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+fn to_usize(bytes: u64) -> io::Result<usize> {
+    usize::try_from(bytes).map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "the file is too large to map"))
+}
+
+#[cfg(test)]
+mod tests;
