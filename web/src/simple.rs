@@ -3,9 +3,10 @@
 //! Choices where several readings are possible:
 //! - `/publish` stores the bytes of the JSON object as they were sent (white space around it
 //!   removed), whatever the content type says. `key` becomes the record's key: a string as its
-//!   text, anything else as compact JSON. `client_ts` becomes the record's timestamp when it is a
-//!   number that can be one: seconds since 1970 below 10^11 (the year 5138), milliseconds from
-//!   there on; anything else is only kept in the value.
+//!   text, anything else as compact JSON. `client_ts` becomes the record's timestamp when it
+//!   is a time: seconds since 1970 from 10^9 to 10^10 (the years 2001 to 2286), or milliseconds
+//!   from 10^12 to 10^13. Any other number, such as a counter, is only kept in the value: as a
+//!   timestamp it would make retention delete the record at once.
 //! - `/consume` begins at the start of the log when the offset has been deleted, as a Kafka
 //!   consumer with `auto.offset.reset=earliest` does; past the end it answers an empty list and the
 //!   same offset, so that a consumer can poll ahead.
