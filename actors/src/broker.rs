@@ -43,8 +43,8 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// What a running broker consists of besides its actors.
 pub(crate) struct Running {
     arbiters: Arbiters,
-    flushers: BlockingThreads,
-    workers: BlockingThreads,
+    /// Flushers, workers, cleaner: in the order in which they end.
+    threads: [BlockingThreads; 3],
     data_dir: DataDir,
 }
 
@@ -52,8 +52,7 @@ impl Running {
     /// Stops every thread and joins it, then gives the data directory back. Blocks.
     fn finish(self, node: &NodeContext) {
         self.arbiters.finish();
-        self.flushers.finish();
-        self.workers.finish();
+        self.threads.into_iter().for_each(BlockingThreads::finish);
         for slot in node.table.snapshot().values().flat_map(|slots| slots.iter()) {
             slot.publish_status(crate::partition::PartitionStatus::Closed);
         }
@@ -87,10 +86,10 @@ pub(crate) fn start(mut config: BrokerConfig, metrics: Metrics) -> Result<Broker
 
     let fatal = Fatal::new();
     let threads = StartError::Threads;
-    let (flushers, flusher_threads) =
-        BlockingPool::start("pubg1-flush", config.flusher_threads, &fatal).map_err(threads)?;
-    let (workers, worker_threads) =
-        BlockingPool::start("pubg1-work", config.worker_threads, &fatal).map_err(threads)?;
+    let pool = |name, count| BlockingPool::start(name, count, &fatal).map_err(threads);
+    let (flushers, flusher_threads) = pool("pubg1-flush", config.flusher_threads)?;
+    let (workers, worker_threads) = pool("pubg1-work", config.worker_threads)?;
+    let (cleaner, cleaner_thread) = pool("pubg1-clean", 1)?;
     let arbiters = Arbiters::start(config.partition_arbiters).ok_or(StartError::NoSystem)?.map_err(threads)?;
     let handles = arbiters.handles();
 
@@ -101,6 +100,7 @@ pub(crate) fn start(mut config: BrokerConfig, metrics: Metrics) -> Result<Broker
         fatal,
         flushers,
         workers,
+        cleaner,
         phase: watch::Sender::new(Phase::Starting),
         obstacle: watch::Sender::new(None),
         table: Default::default(),
@@ -113,7 +113,8 @@ pub(crate) fn start(mut config: BrokerConfig, metrics: Metrics) -> Result<Broker
     let cluster_id = data_dir.identity().cluster_id.clone();
     handles.control.spawn(run(placement, cluster_id, data_dir.partitions()));
 
-    let running = Running { arbiters, flushers: flusher_threads, workers: worker_threads, data_dir };
+    let threads = [flusher_threads, worker_threads, cleaner_thread];
+    let running = Running { arbiters, threads, data_dir };
     Ok(BrokerHandle::new(node, metadata, groups, running))
 }
 

@@ -45,7 +45,7 @@ pub struct BrokerConfig {
     pub partition_arbiters: usize,
     /// Threads that flush.
     pub flusher_threads: usize,
-    /// Threads that open, compact, close and remove logs.
+    /// Threads that open, close and remove logs, and search them. One more compacts.
     pub worker_threads: usize,
     /// How much may be under way at once.
     pub admission: AdmissionLimits,

@@ -1,8 +1,9 @@
 //! Threads for blocking work, so that no arbiter ever waits for a disk.
 //!
-//! Two pools of the same make: the *flushers* run `fsync` and nothing else, the *workers* open, compact,
-//! close and remove logs. Both queues are bounded by construction: a partition has at most one flush and
-//! one piece of slow work outstanding, and what it appends meanwhile is covered by its next flush.
+//! Three pools of the same make: the *flushers* run `fsync` and nothing else, the *workers* open, close and
+//! remove logs and search them, the *cleaner* compacts. Their queues are bounded by construction or by
+//! permits: a partition has at most one flush and one piece of slow work outstanding, and what it appends
+//! meanwhile is covered by its next flush.
 
 use std::{
     any::Any,

@@ -36,8 +36,10 @@ pub(crate) struct NodeContext {
     pub(crate) fatal: Fatal,
     /// Threads that flush.
     pub(crate) flushers: BlockingPool,
-    /// Threads for all other blocking work.
+    /// Threads that open, close and remove logs, and search them.
     pub(crate) workers: BlockingPool,
+    /// The thread that compacts: slow work, which the others need not wait for.
+    pub(crate) cleaner: BlockingPool,
     pub(crate) phase: watch::Sender<Phase>,
     /// Why the start does not get on, if so.
     pub(crate) obstacle: watch::Sender<Obstacle>,

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use pubg1_model::{Offset, producer_state::SequenceError};
-use pubg1_storage::{AppendError as LogAppendError, Damage, PartitionLog, ReadError, StorageError};
+use pubg1_storage::{AppendError as LogAppendError, Damage, FlushError, PartitionLog, ReadError, StorageError};
 
 use crate::{
     errors::{AppendError, FetchError, OfflineReason},
@@ -15,6 +15,8 @@ use crate::{
 pub(crate) enum OpenFailure {
     /// Flushed data are not what was written.
     Damaged(OfflineReason),
+    /// A flush failed while it was opened: what is on disk is not known, and trying again would not tell.
+    FlushFailed(FlushError),
     /// Anything that may pass: no space, no descriptors, a system call that failed.
     Unavailable(String),
 }
@@ -23,6 +25,7 @@ impl From<StorageError> for OpenFailure {
     fn from(error: StorageError) -> Self {
         match error {
             StorageError::Damage(damage) => Self::Damaged(damaged(&damage)),
+            StorageError::Flush(error) => Self::FlushFailed(error),
             other => Self::Unavailable(chain(&other)),
         }
     }

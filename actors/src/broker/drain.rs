@@ -35,13 +35,8 @@ pub(crate) async fn drain(
     within(deadline, "group coordinator", groups.quiesce(), &mut unfinished).await;
     close_partitions(node, deadline, &mut unfinished).await;
     within(deadline, "metadata", metadata.close(), &mut unfinished).await;
-    if unfinished.is_empty() {
-        // Nothing is left to run, so the threads end at once.
-        running.stop(node).await.unwrap_or_default();
-    } else {
-        let stopped = running.stop(node);
-        within(deadline, "threads", async { stopped.await.unwrap_or_default() }, &mut unfinished).await;
-    }
+    let stopped = running.stop(node);
+    within(deadline, "threads", async { stopped.await.unwrap_or_default() }, &mut unfinished).await;
     for name in &unfinished {
         tracing::warn!(name, "had not finished when the drain's deadline came");
     }

@@ -198,7 +198,7 @@ impl AppendError {
     /// Whether the records may be in the log although this is an error.
     #[must_use]
     pub const fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown { .. } | Self::TimedOut { .. } | Self::Partial { .. })
+        matches!(self, Self::OutcomeUnknown { .. } | Self::TimedOut { .. } | Self::Partial { .. } | Self::Failed(_))
     }
 
     /// When to try again, in milliseconds, where that is known.
@@ -238,6 +238,12 @@ pub enum FetchError {
         /// The end of what may be read.
         high_watermark: Offset,
     },
+    /// A budget is used up.
+    #[error("the broker is overloaded; try again")]
+    Overloaded {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// The log could not be read.
     #[error("the log cannot be read: {reason}")]
     Storage {
@@ -257,7 +263,7 @@ impl FetchError {
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::NotReady { .. } | Self::Draining => true,
+            Self::NotReady { .. } | Self::Overloaded { .. } | Self::Draining => true,
             Self::Offline(reason) => matches!(**reason, OfflineReason::Unavailable { .. }),
             Self::OffsetOutOfRange { .. } | Self::Storage { .. } | Self::Deleted => false,
         }
@@ -267,7 +273,7 @@ impl FetchError {
     #[must_use]
     pub const fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::NotReady { retry_after_ms } => Some(*retry_after_ms),
+            Self::NotReady { retry_after_ms } | Self::Overloaded { retry_after_ms } => Some(*retry_after_ms),
             _ => None,
         }
     }

@@ -173,8 +173,15 @@ impl PartitionHandle {
     /// [`FetchError`].
     pub async fn find_timestamp(&self, timestamp_ms: i64) -> Result<Option<(Offset, i64)>, FetchError> {
         let (view, reader) = self.slot.readable()?;
+        let retry_after_ms = self.slot.node.retry_after_ms();
+        // Bounds how many searches are queued.
+        let permit = self.slot.node.admit(ActorKind::Partition, 0).map_err(|refusal| match refusal {
+            AppendError::Draining => FetchError::Draining,
+            _ => FetchError::Overloaded { retry_after_ms },
+        })?;
         let below = view.high_watermark;
         let found = self.slot.node.workers.run(move || reader.find_timestamp(timestamp_ms, below)).await;
+        drop(permit);
         found.ok_or(FetchError::Draining)?.map_err(|error| read_error(error, view.log_start_offset, &view))
     }
 

@@ -14,7 +14,7 @@ use pubg1_model::{
     Offset, TopicId,
     cluster::{ClusterImage, MetadataCommand, MetadataReply},
 };
-use pubg1_storage::AppendError as LogAppendError;
+use pubg1_storage::{AppendError as LogAppendError, FlushError};
 use tokio::sync::oneshot;
 
 use super::{
@@ -125,10 +125,14 @@ impl MetadataActor {
         }
         let Some(flush) = open.log.begin_flush() else { return };
         self.flushing = true;
-        let address = ctx.address();
-        self.node().flushers.submit(move || {
+        let (address, node) = (ctx.address(), Arc::clone(&self.handle.0.node));
+        let flushers = node.flushers.clone();
+        flushers.submit(move || {
             let started = Instant::now();
             let result = flush.run();
+            if let Err(error) = &result {
+                node.fatal.report(flush_failure(error));
+            }
             post(&address, FlushCompleted { result, took: started.elapsed() });
         });
     }
@@ -159,6 +163,7 @@ impl MetadataActor {
         if self.closing.is_some() {
             return Err(MetadataUnavailable::Draining.into());
         }
+        let node = Arc::clone(&self.handle.0.node);
         let State::Open(open) = &mut self.state else {
             return Err(MetadataUnavailable::NotReady { retry_after_ms }.into());
         };
@@ -168,6 +173,11 @@ impl MetadataActor {
         let batch = log::encode(command, now_ms).map_err(|error| storage(error.to_string()))?;
         let appended = open.log.append(&batch, open.epoch, now_ms).map_err(|error| match error {
             LogAppendError::DiskFull { .. } => MetadataUnavailable::DiskFull { retry_after_ms },
+            LogAppendError::Flush(error) => {
+                // The log itself had to sync: it is as final as any other flush.
+                node.fatal.report(flush_failure(&error));
+                storage(error.to_string())
+            }
             other => storage(other.to_string()),
         })?;
         open.image = image;
@@ -187,9 +197,7 @@ impl MetadataActor {
                 self.flush(ctx);
                 self.close_when_idle(ctx);
             }
-            Err(error) => {
-                self.fail(FatalError::Flush { what: "the metadata log".to_owned(), reason: error.to_string() })
-            }
+            Err(error) => self.fail(flush_failure(&error)),
         }
     }
 
@@ -244,6 +252,10 @@ impl MetadataActor {
         self.guard.finish();
         actix::ActorContext::stop(ctx);
     }
+}
+
+fn flush_failure(error: &FlushError) -> FatalError {
+    FatalError::Flush { what: "the metadata log".to_owned(), reason: error.to_string() }
 }
 
 fn publish(handle: &MetadataHandle, image: &Arc<ClusterImage>, deleted: impl IntoIterator<Item = TopicId>) {

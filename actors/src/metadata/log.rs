@@ -67,6 +67,7 @@ impl MetadataLog {
 fn open_error(error: StorageError) -> OpenError {
     match OpenFailure::from(error) {
         OpenFailure::Damaged(reason) => OpenError::Unusable(reason.to_string()),
+        OpenFailure::FlushFailed(error) => OpenError::Unusable(error.to_string()),
         OpenFailure::Unavailable(reason) => OpenError::Unavailable(reason),
     }
 }

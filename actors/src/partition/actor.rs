@@ -218,10 +218,14 @@ impl PartitionActor {
                 self.lead(recovered);
                 self.settle(ctx);
             }
-            Err(RecoveryFailure::Deleted) => self.end(ctx, PartitionStatus::Deleted),
+            Err(RecoveryFailure::Deleted) => self.remove(ctx),
             Err(RecoveryFailure::Open(OpenFailure::Damaged(reason))) => {
                 self.slot.node.metrics.storage().checksum_failures.inc();
                 self.go_offline(reason);
+                self.close_when_idle(ctx);
+            }
+            Err(RecoveryFailure::Open(OpenFailure::FlushFailed(error))) => {
+                self.on_flush_failure(&error);
                 self.close_when_idle(ctx);
             }
             Err(RecoveryFailure::Unavailable(reason) | RecoveryFailure::Open(OpenFailure::Unavailable(reason))) => {
@@ -273,6 +277,16 @@ impl PartitionActor {
         );
         self.set_role(Role::Offline(Arc::clone(&reason)));
         self.slot.publish_status(PartitionStatus::Offline(reason));
+    }
+
+    /// A flush has failed, be it on a flusher or where the log itself has to sync: nothing is acknowledged
+    /// from here on, in the whole broker.
+    fn on_flush_failure(&mut self, error: &FlushError) {
+        report_flush_failure(&self.slot, error);
+        if let (Role::Leader(leader), Some(fatal)) = (&mut self.role, self.slot.node.fatal.get()) {
+            leader.fail_all(&AppendError::Failed(fatal));
+        }
+        self.go_offline(OfflineReason::FlushFailed { reason: error.to_string() });
     }
 
     fn set_role(&mut self, role: Role) {
@@ -365,14 +379,16 @@ fn submit_flush(
         let slot = slot_of_job;
         let started = Instant::now();
         let result = flush();
-        report_failure(&slot, result.as_ref().err());
+        if let Err(error) = &result {
+            report_flush_failure(&slot, error);
+        }
         post(&address, FlushCompleted { epoch, result, took: started.elapsed() });
     });
 }
 
-fn report_failure(slot: &PartitionSlot, error: Option<&FlushError>) {
-    let removed = slot.published.borrow().view.status == PartitionStatus::Deleted;
-    if let Some(error) = error.filter(|_| !removed) {
+fn report_flush_failure(slot: &PartitionSlot, error: &FlushError) {
+    // The files of a deleted topic may go while they are being flushed.
+    if slot.published.borrow().view.status != PartitionStatus::Deleted {
         let what = format!("partition {}", slot.identity.topic_partition());
         slot.node.fatal.report(FatalError::Flush { what, reason: error.to_string() });
     }

@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use pubg1_metrics::{LogMetrics, Metrics, TopicMetrics};
-use pubg1_model::{BrokerId, LeaderEpoch, Offset, topic::TopicConfig};
-use pubg1_storage::{Appended, Flushed, PartitionLog, PendingFlush};
+use pubg1_model::{BrokerId, LeaderEpoch, Offset, record_batch::ValidBatch, topic::TopicConfig};
+use pubg1_storage::{AppendError as LogAppendError, Appended, FlushError, Flushed, PartitionLog, PendingFlush};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
@@ -52,9 +52,13 @@ pub(super) struct LeaderState {
     leader: BrokerId,
     policy: FlushPolicy,
     high_watermark: Offset,
+    /// Followed by hand: asking the log counts its segments.
+    size_bytes: u64,
     purgatory: Purgatory<Waiting>,
     answers: Vec<Answer>,
     flushing: bool,
+    /// A flush that failed inside an append: the caller must act on it.
+    flush_failure: Option<FlushError>,
     /// Something happened that the published view does not show.
     changed: bool,
     pub(super) size: LogMetrics,
@@ -80,9 +84,11 @@ impl LeaderState {
             leader,
             policy,
             high_watermark: Offset::ZERO,
+            size_bytes: 0,
             purgatory: Purgatory::new(),
             answers: Vec::new(),
             flushing: false,
+            flush_failure: None,
             changed: true,
             size,
             lease,
@@ -114,12 +120,16 @@ impl LeaderState {
         for batch in &batches {
             match self.log.append(batch, self.epoch, context.now_ms) {
                 Ok(place) => {
-                    count(&place, batch.bytes().len(), context);
+                    if !place.duplicate {
+                        self.size_bytes += count(&place, batch, context);
+                    }
                     appended.push(place);
                 }
                 Err(error) => {
-                    if matches!(error, pubg1_storage::AppendError::DiskFull { .. }) {
-                        context.metrics.storage().disk_full_errors.inc();
+                    match &error {
+                        LogAppendError::DiskFull { .. } => context.metrics.storage().disk_full_errors.inc(),
+                        LogAppendError::Flush(error) => self.flush_failure = Some(error.clone()),
+                        _ => {}
                     }
                     refused = Some(append_error(error, context.retry_after_ms));
                     break;
@@ -144,6 +154,11 @@ impl LeaderState {
             _ => self.answers.push(answer(waiting, self.leader, self.epoch, Duration::ZERO)),
         }
         appended_at
+    }
+
+    /// The flush that failed inside an append since this was last asked.
+    pub(super) const fn take_flush_failure(&mut self) -> Option<FlushError> {
+        self.flush_failure.take()
     }
 
     /// How many answers wait to be sent.
@@ -182,7 +197,7 @@ impl LeaderState {
             high_watermark: self.high_watermark,
             log_end_offset,
             flushed_offset: self.log.flushed_offset(),
-            size_bytes: self.log.size_bytes(),
+            size_bytes: self.size_bytes,
         }
     }
 
@@ -248,7 +263,8 @@ impl LeaderState {
 
     /// States the log's size in the metrics.
     pub(super) fn measure(&mut self) {
-        self.size.set(self.log.size_bytes(), self.log.segment_count());
+        self.size_bytes = self.log.size_bytes();
+        self.size.set(self.size_bytes, self.log.segment_count());
     }
 
     pub(super) const fn high_watermark(&self) -> Offset {
@@ -261,14 +277,14 @@ impl LeaderState {
     }
 }
 
-fn count(place: &Appended, bytes: usize, context: &AppendContext<'_>) {
-    if place.duplicate {
-        return;
-    }
+/// Counts an appended batch; returns its bytes.
+fn count(place: &Appended, batch: &ValidBatch, context: &AppendContext<'_>) -> u64 {
+    let bytes = u64::try_from(batch.bytes().len()).unwrap_or(u64::MAX);
     let records = place.last_offset.since(place.base_offset) + 1;
     context.topic.records_in.inc_by(records);
-    context.topic.bytes_in.inc_by(u64::try_from(bytes).unwrap_or(u64::MAX));
+    context.topic.bytes_in.inc_by(bytes);
     context.metrics.storage().observe_batch(u32::try_from(records).unwrap_or(u32::MAX));
+    bytes
 }
 
 fn answer(waiting: Waiting, leader: BrokerId, leader_epoch: LeaderEpoch, flush: Duration) -> Answer {

@@ -5,10 +5,11 @@ use std::time::Instant;
 use actix::{AsyncContext, Context, Handler};
 use pubg1_metrics::{ActorKind, DeleteReason};
 use pubg1_model::{Offset, topic::CleanupPolicy};
+use pubg1_storage::StorageError;
 
 use super::{ANSWERS_PER_SETTLE, CompactionCompleted, FlushCompleted, PartitionActor, Recovered, post};
 use crate::{
-    errors::{AppendError, DeleteRecordsError, OfflineReason},
+    errors::{AppendError, DeleteRecordsError},
     partition::{
         leader::AppendContext,
         messages::{Append, DeleteRecords, Drain, Maintain, Remove, SetConfig},
@@ -48,9 +49,11 @@ impl PartitionActor {
             topic: &self.slot.topic_metrics,
         };
         let done_at = leader.append(append, taken_at, &context);
-        let unsent = leader.unsent();
+        let (unsent, failure) = (leader.unsent(), leader.take_flush_failure());
         node.metrics.actor(ActorKind::Partition).handled(done_at - taken_at);
-        if unsent >= ANSWERS_PER_SETTLE {
+        if let Some(failure) = failure {
+            self.on_flush_failure(&failure);
+        } else if unsent >= ANSWERS_PER_SETTLE {
             self.settle(ctx);
         }
     }
@@ -73,7 +76,11 @@ impl PartitionActor {
         leader.measure();
         let freed = size_before.saturating_sub(leader.log.size_bytes());
         self.slot.topic_metrics.deleted_bytes(DeleteReason::Request).inc_by(freed);
-        deleted.map_err(|error| storage_error(&error, retry_after_ms).into())
+        deleted.map_err(|error| {
+            let answer = storage_error(&error, retry_after_ms);
+            self.on_storage_error("records were not deleted", error);
+            answer.into()
+        })
     }
 
     /// Deletes what is too old or too much, and starts a compaction when one is due.
@@ -89,8 +96,9 @@ impl PartitionActor {
                 leader.touch();
                 leader.measure();
             }
-            Err(error) => tracing::warn!(dir = %self.slot.identity.dir.display(), %error, "retention failed"),
+            Err(error) => self.on_storage_error("retention failed", error),
         }
+        let Role::Leader(leader) = &mut self.role else { return };
         if self.compacting || leader.config.cleanup_policy != CleanupPolicy::Compact {
             return;
         }
@@ -99,11 +107,19 @@ impl PartitionActor {
         let Some(job) = leader.log.begin_compaction(high_watermark, now_ms) else { return };
         self.compacting = true;
         let (epoch, address) = (leader.epoch, ctx.address());
-        self.slot.node.workers.submit(move || {
+        self.slot.node.cleaner.submit(move || {
             let result = job.run();
             drop(turn);
             post(&address, CompactionCompleted { epoch, result });
         });
+    }
+
+    /// Housekeeping that failed is tried again later; a failed flush is final.
+    fn on_storage_error(&mut self, what: &str, error: StorageError) {
+        match error {
+            StorageError::Flush(error) => self.on_flush_failure(&error),
+            error => tracing::warn!(dir = %self.slot.identity.dir.display(), %error, "{what}"),
+        }
     }
 
     fn on_compacted(&mut self, completed: CompactionCompleted) {
@@ -120,7 +136,7 @@ impl PartitionActor {
                 let freed = size_before.saturating_sub(leader.log.size_bytes());
                 self.slot.topic_metrics.deleted_bytes(DeleteReason::Compaction).inc_by(freed);
             }
-            Err(error) => tracing::warn!(dir = %self.slot.identity.dir.display(), %error, "compaction failed"),
+            Err(error) => self.on_storage_error("compaction failed", error),
         }
     }
 
@@ -132,12 +148,7 @@ impl PartitionActor {
         }
         match completed.result {
             Ok(flushed) => leader.complete_flush(flushed),
-            Err(error) => {
-                if let Some(fatal) = self.slot.node.fatal.get() {
-                    leader.fail_all(&AppendError::Failed(fatal));
-                }
-                self.go_offline(OfflineReason::FlushFailed { reason: error.to_string() });
-            }
+            Err(error) => self.on_flush_failure(&error),
         }
     }
 }
