@@ -21,7 +21,7 @@ use crate::{
     active_segment::SealedFiles,
     checkpoint::{Checkpoint, CheckpointFile},
     disk::{Disk, sync_dir},
-    error::{FlushError, StorageError},
+    error::{FlushError, StorageError, is_disk_full},
     mapped_file::MappedFile,
     producer_snapshot,
     segment::{Segment, system_time},
@@ -233,9 +233,16 @@ impl PendingFlush {
             })?;
         }
         let (offset, bytes) = &rolled.snapshot;
-        if let Err(error) = producer_snapshot::write(&*shared.disk, &shared.dir, *offset, bytes) {
-            tracing::warn!(%error, "no producer snapshot was written; recovery will read more");
+        match producer_snapshot::write(&*shared.disk, &shared.dir, *offset, bytes) {
+            Ok(()) => Ok(()),
+            // A full disk holds what matters; a disk that fails does not.
+            Err(StorageError::Io { operation, path, source }) if !is_disk_full(&source) => {
+                Err(shared.fail(operation, &path, source))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no producer snapshot was written; recovery will read more");
+                Ok(())
+            }
         }
-        Ok(())
     }
 }

@@ -221,8 +221,9 @@ impl Recovery<'_> {
         let indexed_timestamp_ms = match time_index::last(time_index) {
             None => -1,
             Some(entry) => {
-                let batch = segment.locate(segment.base.plus(u64::from(entry.relative_offset))).ok()??;
-                if batch.header.max_timestamp != entry.timestamp_ms {
+                let offset = segment.base.plus(u64::from(entry.relative_offset));
+                let batch = segment.locate(offset).ok()??;
+                if batch.last_offset != offset || batch.header.max_timestamp != entry.timestamp_ms {
                     return None;
                 }
                 entry.timestamp_ms
@@ -271,11 +272,12 @@ impl Recovery<'_> {
                 expected = next.unwrap_or(end);
                 continue;
             }
-            if let Some(reason) = scanned.scan.stop.take() {
+            // The end may be torn; what was flushed may not be missing from it.
+            let recovery_point = self.checkpoint.recovery_point;
+            let is_short = next.is_some() || end < recovery_point;
+            let missing = is_short.then_some(DamageReason::Missing { flushed: recovery_point });
+            if let Some(reason) = scanned.scan.stop.take().or(missing) {
                 self.judge(base, scanned.scan.valid_bytes, end, reason, next.is_some())?;
-            } else if next.is_some() {
-                let reason = DamageReason::Missing { flushed: self.checkpoint.recovery_point };
-                self.judge(base, scanned.scan.valid_bytes, end, reason, true)?;
             }
             self.keep_last(&mut scanned)?;
             self.drop_from(&bases[at + 1..])?;
