@@ -104,6 +104,7 @@ pub(crate) fn start(mut config: BrokerConfig, metrics: Metrics) -> Result<Broker
         phase: watch::Sender::new(Phase::Starting),
         obstacle: watch::Sender::new(None),
         table: Default::default(),
+        removals: Arc::default(),
         started_at: Instant::now(),
     });
     let metadata = MetadataHandle::new(Arc::clone(&node));

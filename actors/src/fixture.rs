@@ -90,6 +90,14 @@ pub(crate) fn idempotent(values: &[&str], producer: ProducerId, sequence: i32) -
     build(values, Some(ProducerIdentity { id: producer, epoch: 0, sequence }))
 }
 
+/// A batch with one record that has a key.
+pub(crate) fn keyed(key: &str, value: &str) -> ValidBatch {
+    let mut batch = BatchBuilder::new(Compression::None);
+    let record = NewRecord { key: Some(key.as_bytes()), value: Some(value.as_bytes()), ..NewRecord::default() };
+    batch.push(&record).unwrap();
+    batch.finish(None).unwrap()
+}
+
 fn build(values: &[&str], producer: Option<ProducerIdentity>) -> ValidBatch {
     let mut batch = BatchBuilder::new(Compression::None);
     for (timestamp_ms, value) in (1000..).zip(values) {

@@ -44,6 +44,8 @@ pub(crate) struct NodeContext {
     /// Why the start does not get on, if so.
     pub(crate) obstacle: watch::Sender<Obstacle>,
     pub(crate) table: PartitionTable,
+    /// How many deleted partitions are still being removed from disk.
+    pub(crate) removals: Arc<watch::Sender<usize>>,
     pub(crate) started_at: Instant,
 }
 
@@ -109,6 +111,22 @@ impl NodeContext {
 
     pub(crate) fn retry_after_ms(&self) -> u64 {
         self.admission.limits().retry_after_ms
+    }
+}
+
+/// A deleted partition that is being removed; counted until it is dropped.
+pub(crate) struct Removal(Arc<watch::Sender<usize>>);
+
+impl Removal {
+    pub(crate) fn begin(node: &NodeContext) -> Self {
+        node.removals.send_modify(|count| *count += 1);
+        Self(Arc::clone(&node.removals))
+    }
+}
+
+impl Drop for Removal {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

@@ -34,6 +34,9 @@ pub(crate) async fn drain(
     let mut unfinished = Vec::new();
     within(deadline, "group coordinator", groups.quiesce(), &mut unfinished).await;
     close_partitions(node, deadline, &mut unfinished).await;
+    let mut removals = node.removals.subscribe();
+    let removed = async { removals.wait_for(|count| *count == 0).await.map(drop).unwrap_or_default() };
+    within(deadline, "removal of deleted topics", removed, &mut unfinished).await;
     within(deadline, "metadata", metadata.close(), &mut unfinished).await;
     let stopped = running.stop(node);
     within(deadline, "threads", async { stopped.await.unwrap_or_default() }, &mut unfinished).await;

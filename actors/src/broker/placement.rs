@@ -14,7 +14,7 @@ use crate::{
     data_dir::{partition_dir, topic_of_dir},
     group_coordinator::GroupCoordinatorHandle,
     metadata::{MetadataHandle, ProposeError},
-    node::NodeContext,
+    node::{NodeContext, Removal},
     partition::{PartitionIdentity, PartitionSlot, Remove, SetConfig, start_partition},
 };
 
@@ -123,7 +123,7 @@ impl Placement {
             self.node.table.remove(&placed.topic);
             for slot in &placed.slots {
                 // One that has died finds its topic gone when it is started again.
-                slot.post(Remove).map_err(drop).unwrap_or_default();
+                slot.post(Remove(Removal::begin(&self.node))).map_err(drop).unwrap_or_default();
             }
             self.groups.forget_topic(placed.topic.clone());
             self.node.metrics.remove_topic(placed.topic.as_str());

@@ -354,3 +354,57 @@ async fn old_segments_are_deleted_by_the_clock() {
     assert!(view.log_start_offset <= view.high_watermark);
     broker.drain(Duration::from_secs(60)).await;
 }
+
+#[actix_rt::test]
+async fn what_was_acknowledged_before_a_kill_is_at_its_offset() {
+    let fixture = Fixture::new();
+    let mut acknowledged: Vec<(u32, u64, String)> = Vec::new();
+    for round in 0..6 {
+        let policy = if round % 2 == 0 { FlushPolicy::Quorum } else { FlushPolicy::Interval { ms: 3 } };
+        let broker = fixture.start_with(|config| config.flush = policy).await;
+        let (acks, enough) = tokio::sync::watch::channel(0_u32);
+        let writers = (0..8_u32).map(|writer| {
+            let (handle, acks) = (partition(&broker, writer % 4), acks.clone());
+            async move {
+                let mut mine = Vec::new();
+                for n in 0.. {
+                    let value = format!("{round} {writer} {n}");
+                    let Ok(reply) = append(&handle, batch(&[&value])).await else { break };
+                    mine.push((writer % 4, reply.appended[0].base_offset.get(), value));
+                    acks.send_modify(|acks| *acks += 1);
+                }
+                mine
+            }
+        });
+        let kill = async {
+            let mut enough = enough;
+            within(enough.wait_for(|acks| *acks >= 200 + 37 * round)).await.unwrap();
+            broker.abort().await;
+        };
+        let (written, ()) = tokio::join!(within(futures_util::future::join_all(writers)), kill);
+        acknowledged.extend(written.into_iter().flatten());
+    }
+    let broker = fixture.start().await;
+    for number in 0..4 {
+        let found = records(&partition(&broker, number));
+        for (_, at, value) in acknowledged.iter().filter(|(partition, ..)| *partition == number) {
+            assert_eq!(found.iter().find(|(offset, _)| offset == at).map(|(_, value)| value), Some(value));
+        }
+    }
+    broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn a_topic_deleted_while_its_partition_is_restarted_leaves_nothing() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let before = directories(&fixture).len();
+    within(broker.create_topic(new_topic("t"))).await.unwrap();
+    let handle = broker.partition(&topic("t"), PartitionId(0)).unwrap();
+    append(&handle, batch(&["x"])).await.unwrap();
+    inject(&handle, Fault::Panic).unwrap();
+    within(broker.delete_topic(&topic("t"))).await.unwrap();
+    seen(&handle, |view| view.status == PartitionStatus::Deleted).await;
+    assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+    assert_eq!(directories(&fixture).len(), before);
+}

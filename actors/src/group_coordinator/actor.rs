@@ -145,7 +145,7 @@ impl GroupCoordinatorActor {
         let Commit { partition, key, value, encoded_key, encoded_value, reply, permit, in_mailbox } = commit;
         drop(in_mailbox);
         let retry_after_ms = self.node().retry_after_ms();
-        let client = Some(Client { reply, _permit: permit });
+        let client = Some(Client { reply, permit });
         let Some(ready) = self.ready(partition) else {
             PendingCommit::answer(client, Err(CommitOffsetError::Loading { group: key.group, retry_after_ms }));
             return;

@@ -34,14 +34,15 @@ pub(super) struct PendingCommit {
 pub(super) struct Client {
     pub(super) reply: oneshot::Sender<Result<(), CommitOffsetError>>,
     // Released when the answer is sent.
-    pub(super) _permit: Permit,
+    pub(super) permit: Permit,
 }
 
 impl PendingCommit {
     pub(super) fn answer(client: Option<Client>, result: Result<(), CommitOffsetError>) {
-        if let Some(client) = client {
+        if let Some(Client { reply, permit }) = client {
+            drop(permit);
             // Whoever asked may have gone.
-            client.reply.send(result).map_err(drop).unwrap_or_default();
+            reply.send(result).map_err(drop).unwrap_or_default();
         }
     }
 }

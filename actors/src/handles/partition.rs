@@ -79,12 +79,7 @@ impl PartitionHandle {
             return Ok(AppendReply { appended: Vec::new(), leader, leader_epoch, phases: AppendPhases::default() });
         }
         // A dropped reply means that the actor died with the request in its hands.
-        answer.await.unwrap_or_else(|_| Err(self.interrupted()))
-    }
-
-    fn interrupted(&self) -> AppendError {
-        let retry_after_ms = self.slot.node.retry_after_ms();
-        self.slot.node.fatal.get().map_or(AppendError::OutcomeUnknown { retry_after_ms }, AppendError::Failed)
+        answer.await.unwrap_or_else(|_| Err(self.slot.interrupted()))
     }
 
     /// Why there is no actor: what was published when it went.
@@ -195,7 +190,7 @@ impl PartitionHandle {
         let (reply, answer) = oneshot::channel();
         let in_mailbox = self.slot.node.metrics.actor(ActorKind::Partition).sent();
         self.slot.post(DeleteRecords { offset, reply, permit, in_mailbox }).map_err(|_| self.not_running())?;
-        answer.await.unwrap_or_else(|_| Err(self.interrupted().into()))
+        answer.await.unwrap_or_else(|_| Err(self.slot.interrupted().into()))
     }
 
     /// Resolves when the partition is no longer being recovered; an error when it does not lead then, or

@@ -41,7 +41,7 @@ struct Pending {
     deletes: Option<TopicId>,
     answer: MetadataReply,
     reply: oneshot::Sender<Result<MetadataReply, ProposeError>>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 enum State {
@@ -146,7 +146,7 @@ impl MetadataActor {
                     MetadataCommand::DeleteTopic { id } => Some(id),
                     _ => None,
                 };
-                self.pending.push_back(Pending { completed_at, image, deletes, answer, reply, _permit: permit });
+                self.pending.push_back(Pending { completed_at, image, deletes, answer, reply, permit });
                 self.flush(ctx);
             }
             // Whoever asked may have gone.
@@ -206,8 +206,9 @@ impl MetadataActor {
         if let Some(newest) = due.checked_sub(1).and_then(|at| self.pending.get(at)) {
             publish(&self.handle, &newest.image, self.pending.iter().take(due).filter_map(|pending| pending.deletes));
         }
-        for pending in self.pending.drain(..due) {
-            pending.reply.send(Ok(pending.answer)).map_err(drop).unwrap_or_default();
+        for Pending { reply, answer, permit, .. } in self.pending.drain(..due) {
+            drop(permit);
+            reply.send(Ok(answer)).map_err(drop).unwrap_or_default();
         }
     }
 

@@ -32,6 +32,7 @@ use crate::{
     errors::{AppendError, OfflineReason},
     fatal::FatalError,
     metadata::MetadataHandle,
+    node::Removal,
     storage_errors::{self, OpenFailure},
     supervision::{DeathGuard, Supervised, supervise},
 };
@@ -218,7 +219,7 @@ impl PartitionActor {
                 self.lead(recovered);
                 self.settle(ctx);
             }
-            Err(RecoveryFailure::Deleted) => self.remove(ctx),
+            Err(RecoveryFailure::Deleted) => self.remove(Removal::begin(&self.slot.node), ctx),
             Err(RecoveryFailure::Open(OpenFailure::Damaged(reason))) => {
                 self.slot.node.metrics.storage().checksum_failures.inc();
                 self.go_offline(reason);
@@ -297,8 +298,7 @@ impl PartitionActor {
     /// Ends in order, without a log to close.
     fn end(&mut self, ctx: &mut Context<Self>, status: PartitionStatus) {
         self.set_role(Role::Ended);
-        self.slot.publish_status(status);
-        self.slot.set_address(None);
+        self.slot.end(status);
         self.guard.finish();
         ctx.stop();
     }
@@ -335,9 +335,12 @@ impl PartitionActor {
     }
 
     /// Ends because the topic is gone, and removes what is left of it.
-    fn remove(&mut self, ctx: &mut Context<Self>) {
+    fn remove(&mut self, removal: Removal, ctx: &mut Context<Self>) {
         if let Role::Leader(leader) = &mut self.role {
             leader.fail_all(&AppendError::Deleted);
+        }
+        if let Some(closed) = self.closing.take() {
+            closed.send(true).unwrap_or_default();
         }
         let role = std::mem::replace(&mut self.role, Role::Ended);
         self.end(ctx, PartitionStatus::Deleted);
@@ -349,7 +352,7 @@ impl PartitionActor {
             let lease = Arc::clone(&slot.lease).lock_owned().await;
             workers.submit(move || {
                 remove_dir(&slot);
-                drop(lease);
+                drop((lease, removal));
             });
         });
     }

@@ -214,7 +214,8 @@ impl LeaderState {
     pub(super) fn fail_all(&mut self, error: &AppendError) {
         let waiting = self.purgatory.drain().map(|waiting| (waiting.reply, waiting.permit));
         let unsent = self.answers.drain(..).map(|answer| (answer.reply, answer.permit));
-        for (reply, _permit) in waiting.chain(unsent) {
+        for (reply, permit) in waiting.chain(unsent) {
+            drop(permit);
             reply.send(Err(error.clone())).map_err(drop).unwrap_or_default();
         }
     }
@@ -223,9 +224,9 @@ impl LeaderState {
     pub(super) fn expire(&mut self, now: Instant, timeout: Duration) {
         let expired = |waiting: &Waiting| now.saturating_duration_since(waiting.appended_at) >= timeout;
         let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        self.purgatory.expire(expired, |waiting| {
-            let error = AppendError::TimedOut { waited_ms };
-            waiting.reply.send(Err(error)).map_err(drop).unwrap_or_default();
+        self.purgatory.expire(expired, |Waiting { reply, permit, .. }| {
+            drop(permit);
+            reply.send(Err(AppendError::TimedOut { waited_ms })).map_err(drop).unwrap_or_default();
         });
     }
 

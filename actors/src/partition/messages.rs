@@ -15,6 +15,7 @@ use super::{
 use crate::{
     admission::Permit,
     errors::{AppendError, DeleteRecordsError},
+    node::Removal,
 };
 
 /// Where the answer to an append goes.
@@ -52,7 +53,7 @@ pub(crate) struct Drain {
 }
 
 /// The topic was deleted: end, and remove the directory.
-pub(crate) struct Remove;
+pub(crate) struct Remove(pub(crate) Removal);
 
 /// The log was opened, or not.
 pub(super) struct Recovered {

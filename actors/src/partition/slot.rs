@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use actix::{Addr, Context, Handler, Message, dev::ToEnvelope};
@@ -12,7 +15,10 @@ use pubg1_storage::LogReader;
 use tokio::sync::watch;
 
 use super::{PartitionStatus, PartitionView, actor::PartitionActor};
-use crate::{errors::FetchError, node::NodeContext};
+use crate::{
+    errors::{AppendError, FetchError},
+    node::NodeContext,
+};
 
 /// Which partition, and where its files are.
 #[derive(Clone, Debug)]
@@ -47,6 +53,8 @@ pub(crate) struct PartitionSlot {
     /// Held while the directory is compacted: one job at a time, also across a restart.
     pub(crate) compaction: Arc<tokio::sync::Mutex<()>>,
     address: RwLock<Option<Addr<PartitionActor>>>,
+    /// Set when the actor ends after it has answered everyone: what its mailbox still holds was not handled.
+    ended_in_order: AtomicBool,
 }
 
 /// There is no actor to take the message: it has died, or ended.
@@ -73,6 +81,7 @@ impl PartitionSlot {
             lease: Arc::default(),
             compaction: Arc::default(),
             address: RwLock::new(None),
+            ended_in_order: AtomicBool::new(false),
         })
     }
 
@@ -82,6 +91,25 @@ impl PartitionSlot {
 
     pub(super) fn set_address(&self, address: Option<Addr<PartitionActor>>) {
         *self.address.write().unwrap_or_else(PoisonError::into_inner) = address;
+    }
+
+    /// Ends in order: no message is queued any more, and one that was queued and not handled has left no trace.
+    pub(super) fn end(&self, status: PartitionStatus) {
+        self.set_address(None);
+        self.publish_status(status);
+        self.ended_in_order.store(true, Ordering::Release);
+    }
+
+    /// What becomes of a message that was queued and never answered.
+    pub(crate) fn interrupted(&self) -> AppendError {
+        if self.ended_in_order.load(Ordering::Acquire) {
+            return match self.published.borrow().view.status {
+                PartitionStatus::Deleted => AppendError::Deleted,
+                _ => AppendError::Draining,
+            };
+        }
+        let retry_after_ms = self.node.retry_after_ms();
+        self.node.fatal.get().map_or(AppendError::OutcomeUnknown { retry_after_ms }, AppendError::Failed)
     }
 
     /// Queues a message whose number is bounded otherwise: by permits, or by one outstanding at a time.

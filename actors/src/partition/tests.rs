@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use pubg1_model::ProducerId;
+use pubg1_model::{
+    PartitionId, ProducerId,
+    topic::{CleanupPolicy, TopicConfig},
+};
 
 use crate::{
-    Acks, AppendError, AppendRequest, Budget, FatalError, FetchError, FlushPolicy, OfflineReason, PartitionHandle,
-    PartitionStatus,
+    Acks, AppendError, AppendRequest, Budget, FatalError, FetchError, FlushPolicy, NewTopic, OfflineReason,
+    PartitionHandle, PartitionStatus,
     fixture::*,
     testing::{Fault, inject},
 };
@@ -272,4 +275,57 @@ async fn records_are_found_by_time_and_deleted_by_offset() {
     assert!(within(partition.delete_records_before(offset(4))).await.is_err());
     assert!(matches!(partition.read(offset(1), 1), Err(FetchError::OffsetOutOfRange { .. })));
     broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn what_was_written_of_a_refused_request_is_told() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let partition = partition(&broker, 0);
+    let producer = ProducerId(3);
+    let send = |sequences: [i32; 2]| {
+        let batches = sequences.map(|sequence| idempotent(&["x"], producer, sequence)).to_vec();
+        within(partition.append(AppendRequest { batches, acks: Acks::All }))
+    };
+    let error = send([0, 5]).await.unwrap_err();
+    let AppendError::Partial { appended, cause } = &error else { panic!("{error}") };
+    assert_eq!(appended.iter().map(|place| place.base_offset).collect::<Vec<_>>(), [offset(0)]);
+    assert!(matches!(**cause, AppendError::OutOfOrderSequence { expected: 1, received: 5, .. }));
+    assert!(error.is_outcome_unknown() && !error.is_retriable());
+    // It is told when what was written is committed, not before.
+    assert_eq!(partition.view().high_watermark, offset(1));
+    let reply = send([0, 1]).await.unwrap();
+    assert_eq!(reply.appended.iter().map(|place| place.duplicate).collect::<Vec<_>>(), [true, false]);
+    broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn compaction_keeps_the_newest_record_of_each_key() {
+    let fixture = Fixture::new();
+    let broker = fixture.start_with(|config| config.retention_check_interval_ms = 5).await;
+    let config = TopicConfig {
+        cleanup_policy: CleanupPolicy::Compact,
+        segment_bytes: 16 * 1024,
+        max_message_bytes: 8 * 1024,
+        ..TopicConfig::default()
+    };
+    let new =
+        NewTopic { name: topic("compacted"), partitions: Some(1), replication_factor: None, config: Some(config) };
+    within(broker.create_topic(new)).await.unwrap();
+    let partition = broker.partition(&topic("compacted"), PartitionId(0)).unwrap();
+    let filler = "x".repeat(1000);
+    for n in 0..100_u64 {
+        let (key, value) = (format!("k{}", n % 3), format!("{n} {filler}"));
+        append(&partition, keyed(&key, &value)).await.unwrap();
+    }
+    let before = 100 * 1000;
+    seen(&partition, |view| view.size_bytes < before / 2).await;
+    let left = records(&partition);
+    assert!(left.len() < 100);
+    for n in 97..100 {
+        let (_, value) = left.iter().find(|(offset, _)| *offset == n).expect("the newest of each key is kept");
+        assert!(value.starts_with(&format!("{n} ")));
+    }
+    assert_eq!(partition.view().log_end_offset, offset(100));
+    assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
 }

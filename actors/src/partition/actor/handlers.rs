@@ -216,8 +216,8 @@ impl Handler<Drain> for PartitionActor {
 impl Handler<Remove> for PartitionActor {
     type Result = ();
 
-    fn handle(&mut self, _: Remove, ctx: &mut Context<Self>) {
-        self.remove(ctx);
+    fn handle(&mut self, Remove(removal): Remove, ctx: &mut Context<Self>) {
+        self.remove(removal, ctx);
     }
 }
 
