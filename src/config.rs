@@ -15,8 +15,8 @@ pub use settings::{BrokerSettings, Flush, LogFormat, SETTINGS, Setting};
 /// What every environment variable of ours begins with.
 pub const ENVIRONMENT_PREFIX: &str = "PUBG1_";
 /// Variables with our prefix that are not settings of a broker: they choose the file, the broker
-/// that the command line talks to, and what the tests do.
-const OTHER_VARIABLES: [&str; 3] = ["PUBG1_BROKER", "PUBG1_CONFIG", "PUBG1_NO_COLOR"];
+/// that the command line talks to, what the scripts work with, and what the tests do.
+const OTHER_VARIABLES: [&str; 5] = ["PUBG1_BROKER", "PUBG1_CONFIG", "PUBG1_BINARY", "PUBG1_DIR", "PUBG1_URL"];
 const TEST_VARIABLES: &str = "PUBG1_TEST_";
 
 /// Where a value comes from.
