@@ -24,7 +24,7 @@ Examples:
 #[derive(Clone, Debug, Args)]
 pub struct DemoArgs {
     /// How many records to send
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 500_000)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1_000_000)]
     pub records: u64,
     /// Partitions of the topic
     #[arg(short, long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]

@@ -128,7 +128,7 @@ impl Report {
             ("first start, until ready", format!("{} ms", self.start_ms)),
             ("restart, until ready", format!("{} ms", self.restart_ms)),
             (
-                "produced (flush: see below)",
+                "produced",
                 format!(
                     "{:.0} records/s, {:.1} MB/s",
                     self.produce_records_per_second,

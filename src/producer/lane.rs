@@ -64,6 +64,8 @@ pub(super) struct Lane {
     deliver: mpsc::UnboundedSender<Delivery>,
     window: VecDeque<Pending>,
     sent: u64,
+    /// The partition knows this producer.
+    known: bool,
 }
 
 impl Lane {
@@ -74,7 +76,7 @@ impl Lane {
         options: ProducerOptions,
         deliver: mpsc::UnboundedSender<Delivery>,
     ) -> Self {
-        Self { client, topic, partition, options, deliver, window: VecDeque::new(), sent: 0 }
+        Self { client, topic, partition, options, deliver, window: VecDeque::new(), sent: 0, known: false }
     }
 
     /// Sends until the channel closes and all is acknowledged, or a batch is given up.
@@ -83,7 +85,10 @@ impl Lane {
         let mut trouble = None;
         let mut open = true;
         loop {
-            let room = self.window.len() < self.options.in_flight.max(1);
+            // A partition takes the first batch of a producer that it does not know with any sequence
+            // number. Were several under way, the second could come to be the first.
+            let in_flight_max = if self.known { self.options.in_flight.max(1) } else { 1 };
+            let room = self.window.len() < in_flight_max;
             tokio::select! {
                 Some((number, answer)) = answers.next(), if !answers.is_empty() => {
                     if let Err(error) = self.take_answer(number, answer) {
@@ -124,6 +129,7 @@ impl Lane {
     /// Keeps an acknowledgement, and delivers those that have no gap before them.
     fn take_answer(&mut self, number: u64, answer: Result<ProduceReply, ClientError>) -> Result<(), ClientError> {
         let reply = answer?;
+        self.known = true;
         if let Some(pending) = self.window.iter_mut().find(|pending| pending.number == number) {
             pending.reply = Some(reply);
         }
