@@ -74,6 +74,7 @@ impl From<FetchError> for ApiError {
                     .with("beginning_offset", log_start_offset.get())
                     .with("end_offset", high_watermark.get())
             }
+            FetchError::Overloaded { .. } => Self::new(Cause::Overloaded, message),
             FetchError::Storage { .. } => Self::new(Cause::Storage, message),
             FetchError::Draining => Self::new(Cause::Draining, message),
             FetchError::Deleted => Self::new(Cause::NoTopic, message),
