@@ -160,20 +160,25 @@ impl Reader {
 
     async fn fetch(&mut self) -> Result<Result<(), ClientError>, Gone> {
         let Span { partition, from, until } = self.span;
-        let fetched = match self.client.fetch(&self.topic, partition, from, FETCH_BYTES, WAIT).await {
+        // Only where the end is known to be is there something to wait for.
+        let wait = if self.waiting { WAIT } else { Duration::ZERO };
+        let fetched = match self.client.fetch(&self.topic, partition, from, FETCH_BYTES, wait).await {
             Ok(fetched) => fetched,
             Err(error) => return Ok(Err(error)),
         };
-        if fetched.bytes.is_empty() {
-            if !std::mem::replace(&mut self.waiting, true) {
-                self.send(Event::Waiting(partition)).await?;
-            }
-            return Ok(Ok(()));
+        let next = fetched.next_offset.max(from);
+        let empty = fetched.bytes.is_empty();
+        self.span.from = next;
+        if !empty {
+            let run = FetchedRun { partition, from, until: until.unwrap_or(Offset::MAX), bytes: fetched.bytes };
+            self.send(Event::Batches(run)).await?;
         }
-        self.waiting = false;
-        self.span.from = fetched.next_offset.max(from);
-        let run = FetchedRun { partition, from, until: until.unwrap_or(Offset::MAX), bytes: fetched.bytes };
-        self.send(Event::Batches(run)).await?;
+        let wanted = until.is_none_or(|until| next < until);
+        let at_end = wanted && (empty || next >= fetched.high_watermark);
+        if at_end && !self.waiting {
+            self.send(Event::Waiting(partition)).await?;
+        }
+        self.waiting = at_end;
         Ok(Ok(()))
     }
 

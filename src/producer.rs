@@ -157,7 +157,8 @@ struct LaneHandle {
     building: Option<Building>,
     next_sequence: i32,
     sender: mpsc::Sender<Sealed>,
-    task: JoinHandle<Result<(), LaneError>>,
+    /// Gone when its end was noticed and told.
+    task: Option<JoinHandle<Result<(), LaneError>>>,
 }
 
 /// Sends records to one topic. Dropping it gives up what is not acknowledged; [`Producer::finish`]
@@ -188,7 +189,7 @@ impl Producer {
             // One sealed batch waits while the window is full; more would only cost memory.
             let (sender, sealed) = mpsc::channel(1);
             let lane = Lane::new(client.clone(), topic.clone(), PartitionId(partition), options, deliver.clone());
-            LaneHandle { building: None, next_sequence: 0, sender, task: tokio::spawn(lane.run(sealed)) }
+            LaneHandle { building: None, next_sequence: 0, sender, task: Some(tokio::spawn(lane.run(sealed))) }
         });
         let producer = Self {
             lanes: lanes.collect(),
@@ -300,11 +301,13 @@ impl Producer {
         if lane.sender.send(sealed).await.is_ok() {
             return Ok(());
         }
-        Err(Self::outcome((&mut lane.task).await).err().unwrap_or_else(|| self.vanished(index)))
+        let ended = Self::outcome(lane.task.take()).await;
+        Err(ended.err().unwrap_or_else(|| self.vanished(index)))
     }
 
-    fn outcome(result: Result<Result<(), LaneError>, tokio::task::JoinError>) -> Result<(), ProducerError> {
-        match result {
+    async fn outcome(task: Option<JoinHandle<Result<(), LaneError>>>) -> Result<(), ProducerError> {
+        let Some(task) = task else { return Ok(()) };
+        match task.await {
             Ok(outcome) => Ok(outcome?),
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
             Err(_) => Ok(()),
@@ -328,10 +331,7 @@ impl Producer {
         }
         for lane in self.lanes {
             drop(lane.sender);
-            if !lane.task.is_finished() || first.is_ok() {
-                let outcome = Self::outcome(lane.task.await);
-                first = first.and(outcome);
-            }
+            first = first.and(Self::outcome(lane.task).await);
         }
         first
     }

@@ -152,6 +152,7 @@ struct Printer<'a> {
     buffer: Vec<u8>,
     open: BTreeSet<PartitionId>,
     waiting: BTreeSet<PartitionId>,
+    said_waiting: bool,
     disturbed: bool,
 }
 
@@ -167,6 +168,7 @@ impl<'a> Printer<'a> {
             buffer: Vec::new(),
             open: BTreeSet::new(),
             waiting: BTreeSet::new(),
+            said_waiting: false,
             disturbed: false,
         }
     }
@@ -203,7 +205,7 @@ impl<'a> Printer<'a> {
             }
             Event::Waiting(partition) => {
                 self.waiting.insert(partition);
-                if self.waiting == self.open && !self.disturbed {
+                if self.waiting == self.open && !std::mem::replace(&mut self.said_waiting, true) {
                     let printed = grouped(self.printed);
                     self.terminal.note(&format!("{printed} records read; waiting for more (Ctrl-C ends)"));
                 }
