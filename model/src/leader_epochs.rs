@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use crate::{LeaderEpoch, Offset};
 
 /// One epoch and the offset of its first record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EpochStart {
     /// The epoch.
     pub epoch: LeaderEpoch,
@@ -22,7 +22,7 @@ pub struct EpochStart {
 
 /// The epochs of one partition; both epochs and start offsets grow strictly. An epoch in which
 /// nothing was appended leaves no trace once the next one begins.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LeaderEpochs {
     entries: Vec<EpochStart>,
 }

@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`ids`], [`offset`] and [`epoch`] are the words; [`record_batch`] is the unit of
 //! append, checksum and storage; [`producer_state`] and [`leader_epochs`] are the two small state
-//! machines every partition carries; [`topic`] and [`cluster`] describe what the cluster agrees on.
+//! machines every partition carries; [`topic`] and [`cluster`] describe what the cluster agrees on;
+//! [`replication`] is how the replicas of a partition keep one log.
 
 pub mod cluster;
 pub mod compression;
@@ -17,6 +18,7 @@ pub mod offset_commit;
 pub mod partitioner;
 pub mod producer_state;
 pub mod record_batch;
+pub mod replication;
 pub mod topic;
 
 pub use epoch::LeaderEpoch;
