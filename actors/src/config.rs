@@ -77,8 +77,9 @@ impl BrokerConfig {
             advertised_http: advertised_http.into(),
             flush: FlushPolicy::Quorum,
             partition_arbiters: (cores / 2).clamp(1, 16),
-            flusher_threads: cores.clamp(2, 8),
-            worker_threads: cores.clamp(2, 8),
+            // More than there are cores: they wait for the disk, which serves several at once as fast as one.
+            flusher_threads: (2 * cores).clamp(4, 8),
+            worker_threads: (2 * cores).clamp(4, 16),
             admission: AdmissionLimits::default(),
             append_timeout_ms: 30_000,
             default_topic: "pubg1".parse().ok().map(|name| DefaultTopic { name, partitions: 4 }),

@@ -172,6 +172,7 @@ impl PartitionHandle {
         // Bounds how many searches are queued.
         let permit = self.slot.node.admit(ActorKind::Partition, 0).map_err(|refusal| match refusal {
             AppendError::Draining => FetchError::Draining,
+            AppendError::Failed(error) => FetchError::Storage { reason: error.to_string() },
             _ => FetchError::Overloaded { retry_after_ms },
         })?;
         let below = view.high_watermark;
