@@ -67,7 +67,6 @@ impl From<FetchError> for ApiError {
     fn from(error: FetchError) -> Self {
         let message = error.to_string();
         match error {
-            FetchError::Overloaded { .. } => Self::new(Cause::Overloaded, message),
             FetchError::NotReady { .. } => Self::new(Cause::Recovering, message),
             FetchError::Offline(reason) => Self::new(offline(&reason), message),
             FetchError::OffsetOutOfRange { log_start_offset, high_watermark, .. } => {
