@@ -24,15 +24,15 @@ slowest=0
 largest=0
 for ((run = 1; run <= runs; run++)); do
     began=$(now_ms)
-    "$binary" broker --http 127.0.0.1:0 --data-dir "$directory/$run" >"$directory/out" 2>"$directory/log" &
+    "$binary" broker --http 127.0.0.1:0 --data-dir "$directory/$run" >"$directory/$run.out" 2>"$directory/$run.log" &
     broker=$!
     url=
     until [[ -n $url ]]; do
-        kill -0 "$broker" 2>/dev/null || { cat "$directory/log" >&2; exit 1; }
-        url=$(sed -n 's/^http=//p' "$directory/out")
+        kill -0 "$broker" 2>/dev/null || { cat "$directory/$run.log" >&2; exit 1; }
+        url=$(sed -n 's/^http=//p' "$directory/$run.out")
     done
     until curl -fs -o /dev/null "$url/readyz"; do
-        kill -0 "$broker" 2>/dev/null || { cat "$directory/log" >&2; exit 1; }
+        kill -0 "$broker" 2>/dev/null || { cat "$directory/$run.log" >&2; exit 1; }
     done
     ready=$(($(now_ms) - began))
     # A few requests first: what every broker has served, and its worker threads have touched.
