@@ -72,6 +72,30 @@ fn paths_in_backticks_exist() {
     assert_none(problems);
 }
 
+/// In a row of a table, names that follow a path in backticks stand in that file: the tests that guard an invariant.
+#[test]
+fn names_beside_a_path_stand_in_that_file() {
+    let mut problems = Vec::new();
+    let mut names = 0;
+    for file in SourceFile::all(&[".md"]) {
+        for row in file.text.lines().filter(|line| line.starts_with('|')) {
+            let mut source: Option<(&str, String)> = None;
+            for word in row.split('`').skip(1).step_by(2) {
+                if word.ends_with(".rs") {
+                    source = std::fs::read_to_string(root().join(word)).ok().map(|text| (word, text));
+                } else if let Some((path, text)) = source.as_ref().filter(|_| word.matches('_').count() >= 2) {
+                    names += 1;
+                    if !text.contains(&format!("fn {word}(")) {
+                        problems.push(format!("{}: `{path}` has no `{word}`", file.path));
+                    }
+                }
+            }
+        }
+    }
+    assert!(names > 10, "only {names} names were found");
+    assert_none(problems);
+}
+
 #[test]
 fn hosts_are_known() {
     let mut problems = Vec::new();
