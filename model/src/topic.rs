@@ -78,6 +78,17 @@ impl TopicConfig {
         if self.max_message_bytes > self.segment_bytes {
             return refuse("max_message_bytes", self.max_message_bytes, "must not exceed segment_bytes");
         }
+        let signed = [
+            ("retention_ms", self.retention_ms),
+            ("retention_bytes", self.retention_bytes),
+            ("segment_ms", Some(self.segment_ms)),
+            ("delete_retention_ms", Some(self.delete_retention_ms)),
+        ];
+        for (setting, value) in signed {
+            if let Some(value) = value.filter(|&value| i64::try_from(value).is_err()) {
+                return refuse(setting, value, "must be less than 2^63");
+            }
+        }
         if self.segment_ms < 1 {
             return refuse("segment_ms", self.segment_ms, "must be at least 1");
         }
@@ -85,5 +96,30 @@ impl TopicConfig {
             return refuse("index_interval_bytes", self.index_interval_bytes, "must be between 64 B and 16 MiB");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_every_bound_is_checked() {
+        TopicConfig::default().validate().unwrap();
+        let changes: [(&str, fn(&mut TopicConfig)); 8] = [
+            ("segment_bytes", |c| c.segment_bytes = 1),
+            ("segment_bytes", |c| c.segment_bytes = 1 << 31),
+            ("max_message_bytes", |c| c.max_message_bytes = 1),
+            ("segment_ms", |c| c.segment_ms = 0),
+            ("segment_ms", |c| c.segment_ms = 1 << 63),
+            ("retention_ms", |c| c.retention_ms = Some(1 << 63)),
+            ("retention_bytes", |c| c.retention_bytes = Some(1 << 63)),
+            ("index_interval_bytes", |c| c.index_interval_bytes = 1),
+        ];
+        for (setting, change) in changes {
+            let mut config = TopicConfig::default();
+            change(&mut config);
+            assert_eq!(config.validate().unwrap_err().setting, setting);
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The API's description (OpenAPI 3.1), generated from the handlers, and its viewer. Both work
 //! without a network: the viewer's files are in the binary.
 
+mod bounds;
+
 use std::sync::Arc;
 
 use actix_web::{HttpResponse, http::header};
@@ -53,7 +55,9 @@ struct Api;
 #[must_use]
 pub fn openapi_json() -> String {
     // The document holds nothing that JSON cannot express.
-    Api::openapi().to_pretty_json().unwrap_or_default()
+    let mut document = serde_json::to_value(Api::openapi()).unwrap_or_default();
+    bounds::complete(&mut document);
+    serde_json::to_string_pretty(&document).unwrap_or_default()
 }
 
 /// This document.

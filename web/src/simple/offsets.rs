@@ -88,6 +88,9 @@ pub(crate) async fn commit_offset(mut call: Call) -> ApiResult {
         partition.as_u64().ok_or_else(bad)
     });
     let number = number.transpose()?;
+    if body.offset > Offset::MAX.get() {
+        return Err(ApiError::malformed(format!("offset {} is above the largest, {}", body.offset, Offset::MAX)));
+    }
     let topic = topic_or_default(&call, body.topic.as_deref())?;
     let place = topic_partition(&call, topic, number)?;
     let metadata = body.metadata.unwrap_or_default();
