@@ -184,8 +184,9 @@ async fn a_peer_that_reads_nothing_is_cut_off() {
     };
     let mut state = client.state();
     tokio::select! {
-        () = talking => {}
+        biased;
         seen = state.wait_for(|state| matches!(state, PeerState::Unreachable { .. })) => assert!(seen.is_ok()),
+        () = talking => {}
     }
     assert_eq!(asked.await.unwrap(), Err(RequestError::Disconnected { peer: PEER, sent: true }));
 }
