@@ -70,6 +70,15 @@ impl FlushShared {
         self.failed.get_or_init(|| error).clone()
     }
 
+    /// [`FlushShared::fail`] for an error that has its path already.
+    pub(crate) fn fail_with(&self, error: StorageError) -> FlushError {
+        match error {
+            StorageError::Flush(error) => error,
+            StorageError::Io { operation, path, source } => self.fail(operation, &path, source),
+            other => self.fail("change", &self.dir, io::Error::other(other)),
+        }
+    }
+
     fn sync(&self, path: &Path, mut sync: impl FnMut() -> io::Result<()>) -> Result<(), FlushError> {
         self.disk.sync(path, &mut sync).map_err(|error| self.fail("flush", path, error))
     }
@@ -105,10 +114,7 @@ impl FlushShared {
         if let Some(file) = &mut state.file {
             // Writing in place needs no space: what fails here is the disk itself.
             if let Err(error) = file.store_synced(contents) {
-                return Err(match error {
-                    StorageError::Io { operation, path, source } => self.fail(operation, &path, source).into(),
-                    other => other,
-                });
+                return Err(self.fail_with(error).into());
             }
         } else {
             state.file = Some(CheckpointFile::create(&self.disk, &self.dir, contents)?);

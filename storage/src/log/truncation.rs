@@ -34,8 +34,9 @@ impl PartitionLog {
     /// lives until they let go of it. Waits for a flush that is running.
     ///
     /// # Errors
-    /// [`StorageError::Io`], also when there is no space for the part that stays; then nothing has
-    /// changed. [`StorageError::Damage`] when the stored bytes are not batches.
+    /// [`StorageError::Io`], also when there is no space for the part that stays, and
+    /// [`StorageError::Damage`] when the stored bytes are not batches; then nothing has changed.
+    /// [`StorageError::Flush`] when it failed halfway: only opening the log again tells where it ends.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, StorageError> {
         self.flush.check()?;
         if offset >= self.log_end {
@@ -67,17 +68,28 @@ impl PartitionLog {
         (self.log_start, self.log_end, self.flushed) = (log_start, log_end, self.flushed.min(log_end));
         self.shared.set_log_end(log_end);
         self.shared.set_log_start(log_start);
-        self.remove_segments(&segments, &cut, &temporary)?;
-        self.publish_segments();
-
-        self.epochs.truncate_to(log_end);
-        epoch_checkpoint::store(&*self.disk, &self.dir, &self.epochs)?;
-        producer_snapshot::remove_above(&self.dir, log_end)?;
-        let segments: Vec<Arc<Segment>> = self.segments().cloned().collect();
-        self.producers = replay(&self.dir, &segments, log_start, log_end)?;
-        sync_dir(&*self.disk, &self.dir).map_err(|error| self.flush.fail("flush", &self.dir, error))?;
+        // From here on there is no way back: a log that is neither the old nor the new one must not
+        // be appended to.
+        self.finish_truncation(&segments, &cut, &temporary).map_err(|error| flush.fail_with(error))?;
         drop(paused);
         Ok(log_end)
+    }
+
+    /// Brings files, epochs and producers to where the log ends now.
+    fn finish_truncation(
+        &mut self,
+        segments: &[Arc<Segment>],
+        cut: &Cut,
+        temporary: &std::path::Path,
+    ) -> Result<(), StorageError> {
+        self.remove_segments(segments, cut, temporary)?;
+        self.publish_segments();
+        self.epochs.truncate_to(self.log_end);
+        epoch_checkpoint::store(&*self.disk, &self.dir, &self.epochs)?;
+        producer_snapshot::remove_above(&self.dir, self.log_end)?;
+        let segments: Vec<Arc<Segment>> = self.segments().cloned().collect();
+        self.producers = replay(&self.dir, &segments, self.log_start, self.log_end)?;
+        sync_dir(&*self.disk, &self.dir).map_err(StorageError::io("sync directory", &self.dir))
     }
 
     fn cut_at(&self, segments: &[Arc<Segment>], offset: Offset) -> Result<Cut, StorageError> {

@@ -168,6 +168,47 @@ fn a_failed_flush_stops_the_log_for_good() {
 }
 
 #[test]
+fn a_truncation_that_fails_halfway_stops_the_log() {
+    for (what, points) in [("space", 0..8), ("sync", 0..12)] {
+        let mut halfway = 0;
+        for point in points {
+            let (dir, disk, config) = (temp_dir(), FailingDisk::new(), small_segments());
+            let (mut log, _) = open_on(Arc::clone(&disk) as Arc<dyn Disk>, dir.path(), &config);
+            for at in 0..40 {
+                append(&mut log, &batch(2, 700, at));
+            }
+            flush(&mut log);
+            let before = contents(&log.reader());
+            let counter = if what == "space" { &disk.space } else { &disk.syncs };
+            counter.store(point, Ordering::SeqCst);
+            let cut = log.truncate_to(Offset::new(31));
+            counter.store(NEVER, Ordering::SeqCst);
+            match (cut, log.append(&batch(1, 10, 0), EPOCH, 0)) {
+                (Ok(end), Ok(appended)) => assert_eq!(appended.base_offset, end),
+                (Err(_), Ok(appended)) => {
+                    assert_eq!(appended.base_offset, Offset::new(80), "{what} {point}");
+                    assert!(contents(&log.reader()).starts_with(&before), "{what} {point}: it changed something");
+                }
+                (Err(_), Err(AppendError::Flush(_))) => halfway += 1,
+                (cut, appended) => panic!("{what} {point}: {cut:?}, {appended:?}"),
+            }
+            let (end, held) = (log.log_end_offset(), contents(&log.reader()));
+            let stopped = log.check_flushes().is_err();
+            drop(log);
+            // Opened again it is the old log, the new one, or one between them.
+            let (log, _) = open(dir.path(), &config);
+            let found = contents(&log.reader());
+            if stopped {
+                assert!(before.starts_with(&found) && log.log_end_offset() >= Offset::new(30), "{what} {point}");
+            } else {
+                assert!(log.log_end_offset() == end && found == held, "{what} {point}: the log forgot something");
+            }
+        }
+        assert!(halfway > 0, "no {what} failed halfway");
+    }
+}
+
+#[test]
 fn a_flush_that_comes_after_its_log_is_gone_changes_nothing() {
     let (dir, config) = (temp_dir(), small_segments());
     let (mut log, _) = open(dir.path(), &config);
