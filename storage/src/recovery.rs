@@ -318,7 +318,10 @@ impl Recovery<'_> {
         reason: DamageReason,
         is_followed: bool,
     ) -> Result<(), StorageError> {
-        if self.is_known && offset >= self.checkpoint.recovery_point || !self.is_known && !is_followed {
+        // A whole batch in another's place is no torn end: without the checkpoint it may as well lie
+        // behind a gap that compaction left.
+        let may_be_torn = !is_followed && !matches!(reason, DamageReason::Discontinuity { .. });
+        if self.is_known && offset >= self.checkpoint.recovery_point || !self.is_known && may_be_torn {
             return Ok(());
         }
         let reason = if self.is_known { reason } else { DamageReason::Undecidable };

@@ -3,10 +3,15 @@
 use std::{fs, path::Path};
 
 use proptest::prelude::*;
-use pubg1_model::{LeaderEpoch, Offset, compression::Compression, topic::TopicConfig};
+use pubg1_model::{
+    LeaderEpoch, Offset,
+    compression::Compression,
+    topic::{CleanupPolicy, TopicConfig},
+};
 
 use super::fixtures::{
-    EPOCH, append, base_offsets, batch, batch_of, contents, copy_dir, files, flush, open, small_segments, temp_dir,
+    EPOCH, append, base_offsets, batch, batch_of, contents, copy_dir, files, flush, keyed, open, small_segments,
+    temp_dir,
 };
 use crate::{DamageReason, PartitionLog, RecoveryReport, StorageError, checkpoint::CHECKPOINT_FILE, segment::LOG};
 
@@ -224,6 +229,33 @@ fn an_unreadable_checkpoint_costs_time_and_nothing_else() {
         fs::write(path, contents).unwrap();
     });
     assert!(matches!(damage.reason, DamageReason::Undecidable));
+}
+
+#[test]
+fn without_the_checkpoint_gaps_are_not_taken_for_the_end() {
+    let dir = temp_dir();
+    let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..small_segments() };
+    let (mut log, _) = open(dir.path(), &config);
+    for at in 0..20_i64 {
+        append(&mut log, &keyed(Compression::None, at, &[(if at % 5 == 0 { "a" } else { "b" }, Some("value"))]));
+    }
+    // Closed for its age, so that the compacted segment is the last.
+    log.apply_retention(60_000, Offset::MAX).unwrap();
+    flush(&mut log);
+    let compacted = log.begin_compaction(Offset::MAX, 60_000).unwrap().run().unwrap();
+    log.install_compaction(compacted).unwrap();
+    let left = contents(&log.reader());
+    assert_eq!(base_offsets(&left), [15, 19]);
+    drop(log);
+    let (log, report) = open(dir.path(), &config);
+    assert!(report.log_end == Offset::new(20) && contents(&log.reader()) == left);
+    drop(log);
+    fs::remove_file(dir.path().join(CHECKPOINT_FILE)).unwrap();
+    let damage = match reopen(dir.path(), &config) {
+        Err(StorageError::Damage(damage)) => damage,
+        other => panic!("flushed records were cut: {other:?}"),
+    };
+    assert!(matches!(damage.reason, DamageReason::Undecidable), "{damage}");
 }
 
 #[test]
