@@ -98,7 +98,8 @@ fn missing_and_wrong_indexes_are_written_anew() {
     let bytes = closed_log(dir.path(), &config);
     let count = files(dir.path(), LOG).len();
     assert!(count > 3);
-    let harms: [(&str, fn(&Path)); 6] = [
+    type Harm = fn(&Path);
+    let harms: [(&str, Harm); 6] = [
         ("missing", |path| fs::remove_file(path).unwrap()),
         ("empty", |path| fs::write(path, b"").unwrap()),
         ("garbled", |path| fs::write(path, [0x5a; 96]).unwrap()),
