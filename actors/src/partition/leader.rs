@@ -109,7 +109,7 @@ impl LeaderState {
     /// Appends the batches of one request, and parks or prepares its answer. `taken_at` is when the
     /// message was taken up; returns when it was done.
     pub(super) fn append(&mut self, append: Append, taken_at: Instant, context: &AppendContext<'_>) -> Instant {
-        let Append { batches, acks, reply, sent_at, permit, in_mailbox } = append;
+        let Append { batches, acks, reply, sent_at, permit, in_mailbox, .. } = append;
         drop(in_mailbox);
         if reply.as_ref().is_some_and(AppendAnswer::is_closed) {
             // Nobody waits for it any more, and nothing of it is written.
@@ -238,9 +238,9 @@ impl LeaderState {
         self.flushing
     }
 
-    /// Whether something is in the log that is not on disk.
+    /// Whether something of the log is not on disk: records, or that a segment was closed.
     pub(super) fn is_dirty(&self) -> bool {
-        self.log.flushed_offset() < self.log.log_end_offset()
+        self.log.needs_flush()
     }
 
     /// A flush of everything appended so far, to be run elsewhere; `None` when one is under way or there

@@ -6,14 +6,21 @@ use super::PartitionLog;
 use crate::flush::{ActiveRange, Flushed, PendingFlush};
 
 impl PartitionLog {
+    /// Whether a flush has something to do: records, the closing of a segment, or names in the
+    /// directory.
+    #[must_use]
+    pub fn needs_flush(&self) -> bool {
+        self.flushed < self.log_end || !self.rolled.is_empty() || self.names_changed > self.names_synced
+    }
+
     /// A flush of everything appended so far, across closed segments; `None` when all of it is on
     /// stable storage. Several may be under way, in any order, and one that is dropped costs
     /// nothing: each covers all that is not yet known to be flushed.
     pub fn begin_flush(&mut self) -> Option<PendingFlush> {
-        let names = (self.names_changed > self.names_synced).then_some(self.names_changed);
-        if self.flushed == self.log_end && self.rolled.is_empty() && names.is_none() {
+        if !self.needs_flush() {
             return None;
         }
+        let names = (self.names_changed > self.names_synced).then_some(self.names_changed);
         let active = self.active.as_ref().map(|active| ActiveRange {
             base: active.segment().base,
             log: Arc::clone(&active.segment().log),
