@@ -51,7 +51,7 @@ impl DataDir {
             let path = path.to_owned();
             move |source| StartError::DataDir { path, source }
         };
-        fs::create_dir_all(root).map_err(at(root))?;
+        create_durably(root).map_err(at(root))?;
         let root = fs::canonicalize(root).map_err(at(root))?;
         let lock = lock(&root)?;
         let identity_path = root.join(IDENTITY_FILE);
@@ -168,6 +168,24 @@ fn refuse_orphans(root: &Path) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Creates a directory and its parents where they are missing; each name is synced in the directory above
+/// it, or a power cut could take the whole of it away.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    let mut missing = Vec::new();
+    for path in dir.ancestors().take_while(|path| !path.as_os_str().is_empty()) {
+        if path.try_exists()? {
+            break;
+        }
+        missing.push(path);
+    }
+    fs::create_dir_all(dir)?;
+    for created in missing {
+        let parent = created.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+    }
+    Ok(())
+}
+
 /// Writes beside, syncs, renames, syncs the directory: after a power cut there is the whole file or none.
 fn write_durably(root: &Path, name: &str, value: &impl Serialize) -> io::Result<()> {
     let temporary = root.join(format!("{name}.tmp"));
@@ -192,6 +210,13 @@ mod tests {
         assert_eq!((first.cluster_id.as_str(), first.broker_id), ("blue", BROKER));
         let again = DataDir::open(dir.path(), BROKER, None).unwrap().identity().clone();
         assert_eq!(again, first);
+    }
+
+    #[test]
+    fn missing_parents_are_created() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        assert_eq!(DataDir::open(&deep, BROKER, None).unwrap().root(), fs::canonicalize(&deep).unwrap());
     }
 
     #[test]
