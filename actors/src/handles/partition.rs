@@ -176,8 +176,13 @@ impl PartitionHandle {
             _ => FetchError::Overloaded { retry_after_ms },
         })?;
         let below = view.high_watermark;
-        let found = self.slot.node.workers.run(move || reader.find_timestamp(timestamp_ms, below)).await;
-        drop(permit);
+        let search = move || {
+            let found = reader.find_timestamp(timestamp_ms, below);
+            // With the job: a search stays queued when the one who asked goes away.
+            drop(permit);
+            found
+        };
+        let found = self.slot.node.workers.run(search).await;
         found.ok_or(FetchError::Draining)?.map_err(|error| read_error(error, view.log_start_offset, &view))
     }
 
