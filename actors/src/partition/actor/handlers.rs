@@ -207,9 +207,9 @@ impl Handler<Drain> for PartitionActor {
 
     fn handle(&mut self, drain: Drain, ctx: &mut Context<Self>) {
         self.closing = Some(drain.closed);
-        // What waits is answered by the flush that is under way or begun here.
+        // What waits is answered by the flush that is under way or begun here, what is done now.
         self.flush(ctx);
-        self.close_when_idle(ctx);
+        self.settle(ctx);
     }
 }
 
