@@ -217,6 +217,7 @@ impl PartitionActor {
                 self.granted = None;
                 self.reopen_pause = REOPEN_PAUSE.0;
                 self.lead(recovered);
+                self.catch_up_on_settings();
                 self.settle(ctx);
             }
             Err(RecoveryFailure::Deleted) => self.remove(Removal::begin(&self.slot.node), ctx),
@@ -265,6 +266,14 @@ impl PartitionActor {
             log_end_offset = %offsets.log_end_offset,
             "the partition leads"
         );
+    }
+
+    /// The settings were read when the recovery began; a change that came while it went on was told to
+    /// nobody.
+    fn catch_up_on_settings(&mut self) {
+        if let Some(topic) = self.metadata.image().topic_by_id(self.slot.identity.topic_id) {
+            self.set_config(&topic.config);
+        }
     }
 
     /// Serves nothing from here on, and says why.

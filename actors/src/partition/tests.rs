@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use pubg1_model::{
     PartitionId, ProducerId,
+    cluster::ClusterImage,
     topic::{CleanupPolicy, TopicConfig},
 };
 
@@ -328,4 +329,32 @@ async fn compaction_keeps_the_newest_record_of_each_key() {
     }
     assert_eq!(partition.view().log_end_offset, offset(100));
     assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+}
+
+#[actix_rt::test]
+async fn settings_that_change_during_a_recovery_count() {
+    let fixture = Fixture::new();
+    let broker = fixture.start_with(|config| config.worker_threads = 1).await;
+    let partition = partition(&broker, 0);
+    let epoch = partition.view().leader_epoch;
+    let (resume, paused) = std::sync::mpsc::channel::<()>();
+    // The log is opened on the one worker.
+    broker.node().workers.submit(move || paused.recv().unwrap_or_default());
+    inject(&partition, Fault::Panic).unwrap();
+    let topic_name = topic("pubg1");
+    let began =
+        |image: &ClusterImage| image.topic(&topic_name).is_some_and(|topic| topic.partitions[0].leader_epoch > epoch);
+    while !began(&broker.image()) {
+        tokio::task::yield_now().await;
+    }
+    let small = TopicConfig { max_message_bytes: 1024, ..TopicConfig::default() };
+    within(broker.alter_topic(&topic_name, small)).await.unwrap();
+    // Others have been told by the time one of them refuses.
+    let (other, value) = (crate::fixture::partition(&broker, 1), "x".repeat(2000));
+    while append(&other, batch(&[&value])).await.is_ok() {}
+    drop(resume);
+    leads_after(&partition, epoch).await;
+    let error = append(&partition, batch(&[&value])).await.unwrap_err();
+    assert!(matches!(error, AppendError::BatchTooLarge { bytes_max: 1024, .. }), "{error}");
+    broker.drain(Duration::from_secs(60)).await;
 }

@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use actix::{AsyncContext, Context, Handler};
 use pubg1_metrics::{ActorKind, DeleteReason};
-use pubg1_model::{Offset, topic::CleanupPolicy};
+use pubg1_model::{
+    Offset,
+    topic::{CleanupPolicy, TopicConfig},
+};
 use pubg1_storage::StorageError;
 
 use super::{ANSWERS_PER_SETTLE, CompactionCompleted, FlushCompleted, PartitionActor, Recovered, post};
@@ -122,6 +125,19 @@ impl PartitionActor {
         }
     }
 
+    pub(super) fn set_config(&mut self, config: &TopicConfig) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        if leader.config == *config {
+            return;
+        }
+        match leader.log.set_config(config) {
+            Ok(()) => leader.config = config.clone(),
+            Err(error) => {
+                tracing::warn!(dir = %self.slot.identity.dir.display(), %error, "settings were not taken over");
+            }
+        }
+    }
+
     fn on_compacted(&mut self, completed: CompactionCompleted) {
         self.compacting = false;
         let Role::Leader(leader) = &mut self.role else { return };
@@ -189,16 +205,7 @@ impl Handler<SetConfig> for PartitionActor {
     type Result = ();
 
     fn handle(&mut self, SetConfig(config): SetConfig, _: &mut Context<Self>) {
-        let Role::Leader(leader) = &mut self.role else { return };
-        if leader.config == config {
-            return;
-        }
-        match leader.log.set_config(&config) {
-            Ok(()) => leader.config = config,
-            Err(error) => {
-                tracing::warn!(dir = %self.slot.identity.dir.display(), %error, "settings were not taken over")
-            }
-        }
+        self.set_config(&config);
     }
 }
 
