@@ -165,7 +165,7 @@ impl GroupCoordinatorActor {
         }
         let (epoch, address) = (ready.epoch, ctx.address());
         actix_rt::spawn(async move {
-            let result = append(&node, partition, &commits).await;
+            let result = append(&node, partition, epoch, &commits).await;
             post(&address, CommitsAppended { partition, epoch, commits, result });
         });
     }
@@ -239,13 +239,21 @@ impl GroupCoordinatorActor {
     }
 }
 
-async fn append(node: &NodeContext, partition: PartitionId, commits: &[PendingCommit]) -> Result<(), AppendError> {
+/// Only in the epoch in which the offsets were read: the load of a later one may have passed the place where
+/// these commits would come to lie, and would not know them.
+async fn append(
+    node: &NodeContext,
+    partition: PartitionId,
+    epoch: LeaderEpoch,
+    commits: &[PendingCommit],
+) -> Result<(), AppendError> {
     let invalid = |error: pubg1_model::record_batch::BatchError| AppendError::Invalid { reason: error.to_string() };
     let batches = vec![encode(commits, node.config.clock.now_ms()).map_err(invalid)?];
     let Some(Ok(slot)) = node.table.partition(&offsets_topic(), partition) else {
         return Err(AppendError::NotReady { retry_after_ms: node.retry_after_ms() });
     };
-    PartitionHandle::new(slot).append_internally(AppendRequest { batches, acks: Acks::All }).await.map(drop)
+    let request = AppendRequest { batches, acks: Acks::All };
+    PartitionHandle::new(slot).append_internally(request, epoch).await.map(drop)
 }
 
 /// A completion.

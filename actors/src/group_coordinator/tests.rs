@@ -6,7 +6,7 @@ use pubg1_model::{GroupId, LeaderEpoch, Offset, PartitionId, TopicPartition};
 
 use super::{offsets_topic, partition_of};
 use crate::{
-    BrokerHandle, CommitOffsetError, LookupError, NewTopic, PartitionHandle,
+    Acks, AppendError, AppendRequest, BrokerHandle, CommitOffsetError, LookupError, NewTopic, PartitionHandle,
     fixture::*,
     testing::{Fault, inject, panic_group_coordinator},
 };
@@ -136,5 +136,23 @@ async fn a_deleted_topic_takes_its_offsets_along() {
     let broker = fixture.start().await;
     assert_eq!(committed(&broker, "g", place("t", 0)).await, None);
     assert_eq!(committed(&broker, "g", place("pubg1", 0)).await, Some(offset(6)));
+    broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn commits_of_an_epoch_that_is_over_are_not_appended() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let partition = partition_of_group(&broker, "g");
+    let epoch = partition.view().leader_epoch;
+    let request = || AppendRequest { batches: vec![keyed("k", "v")], acks: Acks::All };
+    within(partition.append_internally(request(), epoch)).await.unwrap();
+    inject(&partition, Fault::Panic).unwrap();
+    let view = leads_after(&partition, epoch).await;
+    // A load may have read to the end by now: what came behind it would be answered and not be known.
+    let late = within(partition.append_internally(request(), epoch)).await;
+    assert!(matches!(late, Err(AppendError::NotReady { .. })), "{late:?}");
+    assert_eq!(partition.view().log_end_offset, view.log_end_offset);
+    within(partition.append_internally(request(), view.leader_epoch)).await.unwrap();
     broker.drain(Duration::from_secs(60)).await;
 }

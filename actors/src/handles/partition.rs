@@ -7,7 +7,7 @@ use std::{
 };
 
 use pubg1_metrics::{ActorKind, RejectReason};
-use pubg1_model::{Offset, TopicPartition};
+use pubg1_model::{LeaderEpoch, Offset, TopicPartition};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -58,21 +58,32 @@ impl PartitionHandle {
     pub async fn append(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
         let bytes = request.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
         let permit = self.slot.node.admit(ActorKind::Partition, u64::try_from(bytes).unwrap_or(u64::MAX))?;
-        self.append_with(request, Some(permit)).await
+        self.append_with(request, Some(permit), None).await
     }
 
     /// Appends for the broker itself: without a permit, because the caller has at most one such request
-    /// outstanding, and also while the broker drains, as long as the partition is open.
-    pub(crate) async fn append_internally(&self, request: AppendRequest) -> Result<AppendReply, AppendError> {
-        self.append_with(request, None).await
+    /// outstanding, and also while the broker drains, as long as the partition is open. Refused unless the
+    /// partition leads in `epoch`: what the caller knows of the log was read in that one.
+    pub(crate) async fn append_internally(
+        &self,
+        request: AppendRequest,
+        epoch: LeaderEpoch,
+    ) -> Result<AppendReply, AppendError> {
+        self.append_with(request, None, Some(epoch)).await
     }
 
-    async fn append_with(&self, request: AppendRequest, permit: Option<Permit>) -> Result<AppendReply, AppendError> {
+    async fn append_with(
+        &self,
+        request: AppendRequest,
+        permit: Option<Permit>,
+        epoch: Option<LeaderEpoch>,
+    ) -> Result<AppendReply, AppendError> {
         let AppendRequest { batches, acks } = request;
         let metrics = self.slot.node.metrics.actor(ActorKind::Partition);
         let (reply, answer) = oneshot::channel();
         let reply = (acks != Acks::None).then_some(reply);
-        let append = Append { batches, acks, reply, sent_at: Instant::now(), permit, in_mailbox: metrics.sent() };
+        let (sent_at, in_mailbox) = (Instant::now(), metrics.sent());
+        let append = Append { batches, acks, epoch, reply, sent_at, permit, in_mailbox };
         self.slot.post(append).map_err(|_| self.not_running())?;
         if acks == Acks::None {
             let PartitionView { leader, leader_epoch, .. } = self.view();

@@ -25,6 +25,8 @@ pub(super) type AppendAnswer = oneshot::Sender<Result<AppendReply, AppendError>>
 pub(crate) struct Append {
     pub(crate) batches: Vec<ValidBatch>,
     pub(crate) acks: Acks,
+    /// The epoch in which alone it may be appended; `None` for any.
+    pub(crate) epoch: Option<LeaderEpoch>,
     /// `None` for `acks=0`.
     pub(crate) reply: Option<AppendAnswer>,
     pub(crate) sent_at: Instant,

@@ -22,6 +22,16 @@ use crate::{
 };
 
 impl PartitionActor {
+    /// Why an append is not taken: nothing is at present, or it belongs to another epoch.
+    fn refusal_of(&self, append: &Append) -> Option<AppendError> {
+        self.refusal().or_else(|| match (&self.role, append.epoch) {
+            (Role::Leader(leader), Some(epoch)) if leader.epoch != epoch => {
+                Some(AppendError::NotReady { retry_after_ms: self.slot.node.retry_after_ms() })
+            }
+            _ => None,
+        })
+    }
+
     /// Why nothing is taken at present.
     fn refusal(&self) -> Option<AppendError> {
         if self.closing.is_some() {
@@ -37,7 +47,7 @@ impl PartitionActor {
 
     fn append(&mut self, append: Append, ctx: &mut Context<Self>) {
         let taken_at = Instant::now();
-        if let Some(refusal) = self.refusal() {
+        if let Some(refusal) = self.refusal_of(&append) {
             if let Some(reply) = append.reply {
                 reply.send(Err(refusal)).map_err(drop).unwrap_or_default();
             }
