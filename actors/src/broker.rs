@@ -108,7 +108,7 @@ pub(crate) fn start(mut config: BrokerConfig, metrics: Metrics) -> Result<Broker
         started_at: Instant::now(),
     });
     let metadata = MetadataHandle::new(Arc::clone(&node));
-    let groups = GroupCoordinatorHandle::new(Arc::clone(&node));
+    let groups = GroupCoordinatorHandle::new(Arc::clone(&node), metadata.clone());
     start_metadata(&metadata, handles.metadata.clone(), &handles.control);
     let placement = Placement::new(Arc::clone(&node), metadata.clone(), groups.clone(), handles.clone());
     let cluster_id = data_dir.identity().cluster_id.clone();

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     errors::{AppendError, CommitOffsetError, CommittedOffsetError},
+    metadata::MetadataHandle,
     node::NodeContext,
 };
 use actor::GroupCoordinatorActor;
@@ -67,12 +68,13 @@ pub(crate) struct GroupCoordinatorHandle(Arc<CoordinatorSlot>);
 
 struct CoordinatorSlot {
     node: Arc<NodeContext>,
+    metadata: MetadataHandle,
     address: RwLock<Option<Addr<GroupCoordinatorActor>>>,
 }
 
 impl GroupCoordinatorHandle {
-    pub(crate) fn new(node: Arc<NodeContext>) -> Self {
-        Self(Arc::new(CoordinatorSlot { node, address: RwLock::new(None) }))
+    pub(crate) fn new(node: Arc<NodeContext>, metadata: MetadataHandle) -> Self {
+        Self(Arc::new(CoordinatorSlot { node, metadata, address: RwLock::new(None) }))
     }
 
     fn set_address(&self, address: Option<Addr<GroupCoordinatorActor>>) {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use actix_rt::{ArbiterHandle, task::JoinHandle};
 use pubg1_metrics::ActorKind;
-use pubg1_model::{LeaderEpoch, Offset, PartitionId};
+use pubg1_model::{LeaderEpoch, Offset, PartitionId, TopicName};
 use tokio::sync::oneshot;
 
 use super::{
@@ -214,15 +214,31 @@ impl GroupCoordinatorActor {
     }
 
     fn forget_topic(&mut self, forget: &ForgetTopic, ctx: &Context<Self>) {
+        // One that is loading forgets it when it is loaded.
         for partition in (0..OFFSETS_PARTITIONS).map(PartitionId) {
-            let Some(ready) = self.ready(partition) else { continue };
-            for key in ready.offsets.keys_of_topic(&forget.topic) {
-                // It was encoded when it was committed.
-                let Ok(encoded_key) = key.encode() else { continue };
-                ready.queued.push(PendingCommit { key, value: None, encoded_key, encoded_value: None, client: None });
-            }
-            self.append_next(partition, ctx);
+            self.forget(partition, |topic| *topic == forget.topic, ctx);
         }
+    }
+
+    /// Removes what groups have committed in some topics from a partition that is loaded.
+    fn forget(&mut self, partition: PartitionId, is_gone: impl Fn(&TopicName) -> bool, ctx: &Context<Self>) {
+        let Some(ready) = self.ready(partition) else { return };
+        for key in ready.offsets.keys_of_topics(is_gone) {
+            // It was encoded when it was committed.
+            let Ok(encoded_key) = key.encode() else { continue };
+            ready.queued.push(PendingCommit { key, value: None, encoded_key, encoded_value: None, client: None });
+        }
+        self.append_next(partition, ctx);
+    }
+
+    fn on_loaded(&mut self, loaded: Loaded, ctx: &Context<Self>) {
+        let Loaded { partition, epoch, offsets } = loaded;
+        let Some(shard) = self.shard(partition) else { return };
+        *shard = Shard::Ready(ReadyShard::new(epoch, offsets));
+        // Of a topic that was deleted while nobody could remove its offsets, or just before a crash. Only of
+        // topics that exist are offsets taken, and the image was read before anything was loaded.
+        let image = self.handle.0.metadata.image();
+        self.forget(partition, |topic| image.topic(topic).is_none(), ctx);
     }
 
     fn say_when_quiet(&mut self) {
@@ -297,10 +313,8 @@ impl Handler<CommitsAppended> for GroupCoordinatorActor {
 impl Handler<Loaded> for GroupCoordinatorActor {
     type Result = ();
 
-    fn handle(&mut self, loaded: Loaded, _: &mut Context<Self>) {
-        if let Some(shard) = self.shard(loaded.partition) {
-            *shard = Shard::Ready(ReadyShard::new(loaded.epoch, loaded.offsets));
-        }
+    fn handle(&mut self, loaded: Loaded, ctx: &mut Context<Self>) {
+        self.on_loaded(loaded, ctx);
     }
 }
 

@@ -52,10 +52,10 @@ impl GroupOffsets {
         }
     }
 
-    /// Everything that was committed in a topic.
-    pub(super) fn keys_of_topic(&self, topic: &TopicName) -> Vec<OffsetCommitKey> {
+    /// Everything that was committed in the topics that are wanted.
+    pub(super) fn keys_of_topics(&self, is_wanted: impl Fn(&TopicName) -> bool) -> Vec<OffsetCommitKey> {
         let of_group = |(group, offsets): (&GroupId, &BTreeMap<TopicPartition, OffsetCommitValue>)| {
-            let keys = offsets.keys().filter(|partition| partition.topic == *topic);
+            let keys = offsets.keys().filter(|partition| is_wanted(&partition.topic));
             keys.map(|partition| OffsetCommitKey { group: group.clone(), topic_partition: partition.clone() })
                 .collect::<Vec<_>>()
         };
@@ -145,7 +145,7 @@ mod tests {
         for (group, topic) in [("g", "a"), ("h", "a"), ("h", "b")] {
             offsets.apply(key(group, topic, 0), Some(value(1)));
         }
-        let mut keys = offsets.keys_of_topic(&"a".parse().unwrap());
+        let mut keys = offsets.keys_of_topics(|topic| topic.as_str() == "a");
         keys.sort();
         assert_eq!(keys, [key("g", "a", 0), key("h", "a", 0)]);
     }

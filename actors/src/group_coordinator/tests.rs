@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use pubg1_model::{GroupId, LeaderEpoch, Offset, PartitionId, TopicPartition};
+use pubg1_model::{
+    GroupId, LeaderEpoch, Offset, PartitionId, TopicPartition,
+    compression::Compression,
+    offset_commit::{OffsetCommitKey, OffsetCommitValue},
+    record_batch::{BatchBuilder, NewRecord},
+};
 
 use super::{offsets_topic, partition_of};
 use crate::{
@@ -154,5 +159,33 @@ async fn commits_of_an_epoch_that_is_over_are_not_appended() {
     assert!(matches!(late, Err(AppendError::NotReady { .. })), "{late:?}");
     assert_eq!(partition.view().log_end_offset, view.log_end_offset);
     within(partition.append_internally(request(), view.leader_epoch)).await.unwrap();
+    broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn offsets_of_a_topic_that_is_gone_are_removed_when_they_are_loaded() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    commit(&broker, "g", place("pubg1", 0), 6).await.unwrap();
+    // As if the broker had been killed between the topic and its offsets.
+    let key = OffsetCommitKey { group: group("g"), topic_partition: place("gone", 0) }.encode().unwrap();
+    let value = OffsetCommitValue {
+        offset: offset(5),
+        ..within(broker.committed_offsets(group("g"))).await.unwrap()[&place("pubg1", 0)].clone()
+    };
+    let mut left = BatchBuilder::new(Compression::None);
+    let value = value.encode().unwrap();
+    left.push(&NewRecord { key: Some(&key), value: Some(&value), ..NewRecord::default() }).unwrap();
+    let partition = partition_of_group(&broker, "g");
+    append(&partition, left.finish(None).unwrap()).await.unwrap();
+    let end = partition.view().high_watermark;
+    broker.abort().await;
+
+    let broker = fixture.start().await;
+    seen(&partition_of_group(&broker, "g"), |view| view.high_watermark > end).await;
+    let new = NewTopic { name: topic("gone"), partitions: Some(1), replication_factor: None, config: None };
+    within(broker.create_topic(new)).await.unwrap();
+    assert_eq!(committed(&broker, "g", place("pubg1", 0)).await, Some(offset(6)));
+    while committed(&broker, "g", place("gone", 0)).await.is_some() {}
     broker.drain(Duration::from_secs(60)).await;
 }
