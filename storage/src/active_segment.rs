@@ -184,6 +184,7 @@ impl ActiveSegment {
         reserve(&mut self.index, offset_index::ENTRY_BYTES * usize::from(index_entry.is_some()), false)?;
         reserve(&mut self.time_index, time_index::ENTRY_BYTES * (1 + usize::from(time_entry.is_some())), false)?;
         reserve(&mut self.log, bytes.len(), true)?;
+        self.log.prepare(bytes.len()).map_err(StorageError::io("grow", self.log.path()))?;
 
         let write = |target: &mut [u8]| {
             target.copy_from_slice(bytes);
