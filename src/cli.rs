@@ -157,7 +157,7 @@ pub struct BrokerArgs {
     /// Log lines as text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
-    /// Which log lines: error, warn, info, debug, trace, or target=level,… [default: info]
+    /// Which log lines: error, warn, info, debug, trace, or target=level,… [default: info,actix_server=warn]
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<String>,
     /// Listen where other machines reach it, although nobody is authenticated

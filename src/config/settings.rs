@@ -109,7 +109,7 @@ impl Default for BrokerSettings {
             flush: Flush::Quorum,
             retention_check_interval_ms: 30_000,
             logging_format: LogFormat::Text,
-            logging_filter: "info".to_owned(),
+            logging_filter: "info,actix_server=warn".to_owned(),
             in_flight_bytes_max: 64 * 1024 * 1024,
             in_flight_requests_max: 4096,
             default_topic: default_topic_name(),

@@ -135,6 +135,14 @@ impl BrokerProcess {
         self.wait(END_DEADLINE).await.map(drop)
     }
 
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] when it does not.
+    pub async fn ended(&mut self) -> Result<ExitStatus, CommandError> {
+        self.wait(END_DEADLINE).await
+    }
+
     /// Ends it in order, and expects that it says so.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use pubg1_model::{PartitionId, TopicName};
 use tokio::sync::mpsc;
 
-use super::{Delivery, ProducerOptions, Sealed};
+use super::{Acks, Delivery, ProducerOptions, Sealed};
 use crate::client::{Client, ClientError, reply::ProduceReply};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -86,8 +86,10 @@ impl Lane {
         let mut open = true;
         loop {
             // A partition takes the first batch of a producer that it does not know with any sequence
-            // number. Were several under way, the second could come to be the first.
-            let in_flight_max = if self.known { self.options.in_flight.max(1) } else { 1 };
+            // number. Were several under way, the second could come to be the first. And where nobody
+            // waits for an append, nobody learns that it came too early.
+            let one = !self.known || self.options.acks == Acks::None;
+            let in_flight_max = if one { 1 } else { self.options.in_flight.max(1) };
             let room = self.window.len() < in_flight_max;
             tokio::select! {
                 Some((number, answer)) = answers.next(), if !answers.is_empty() => {

@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     future::Future,
     io::Write,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -13,6 +14,7 @@ use pubg1::{
     client::Client,
     demo::{Launch, broker_process::BrokerProcess},
 };
+use rustix::fs::OFlags;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -155,6 +157,36 @@ pub(crate) async fn wait_until<T, F: Future<Output = Option<T>>>(what: &str, mut
         }
     }
     panic!("waited {} s for this: {what}", DEADLINE.as_secs());
+}
+
+/// Makes the recovery of a broker that does not run wait until the returned function is called,
+/// whether or not a broker waits then. Recovery reads a partition's leader epochs; a pipe in their
+/// place holds it up until somebody writes.
+pub(crate) fn hold_recovery_up(broker: &TestBroker) -> impl FnOnce() + Send + use<> {
+    let checkpoint = a_checkpoint(&broker.data_dir());
+    let aside = checkpoint.with_extension("aside");
+    std::fs::rename(&checkpoint, &aside).expect("renamed");
+    let made = Command::new("mkfifo").arg(&checkpoint).status().expect("mkfifo runs");
+    assert!(made.success());
+    move || {
+        let text = std::fs::read(&aside).expect("a checkpoint");
+        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag");
+        // Without a broker that reads, opening it fails.
+        let pipe = std::fs::OpenOptions::new().write(true).custom_flags(nonblocking).open(&checkpoint);
+        // The file is back before recovery goes on: it may replace it.
+        std::fs::rename(&aside, &checkpoint).expect("renamed");
+        if let Ok(mut pipe) = pipe {
+            pipe.write_all(&text).expect("written");
+        }
+    }
+}
+
+/// The leader epochs of a partition that holds a record.
+fn a_checkpoint(data_dir: &Path) -> PathBuf {
+    let partitions = std::fs::read_dir(data_dir.join("partitions")).expect("partitions");
+    let directories = partitions.map(|entry| entry.expect("an entry").path());
+    let mut filled = directories.filter(|path| path.join("00000000000000000000.log").is_file());
+    filled.next().expect("a partition with a record").join("leader-epoch-checkpoint")
 }
 
 /// A number from the environment, for runs that may be longer than the usual ones.

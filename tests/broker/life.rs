@@ -5,7 +5,7 @@ use std::fs;
 use pubg1::demo::Launch;
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, TestBroker, launch_in, run, wait_until};
+use crate::harness::{DEADLINE, TestBroker, hold_recovery_up, launch_in, run, wait_until};
 
 #[tokio::test]
 async fn a_first_start_makes_a_working_broker_and_a_restart_finds_everything() {
@@ -104,13 +104,7 @@ async fn readiness_says_that_recovery_is_under_way() {
     broker.post("/publish", &json!({ "partition": 0, "value": "before" })).await;
     broker.process.kill().await.expect("the broker is killed");
 
-    // Recovery reads this file; a pipe in its place holds recovery up until somebody writes.
-    let checkpoint = first_checkpoint(&broker);
-    let text = fs::read(&checkpoint).expect("a checkpoint");
-    fs::remove_file(&checkpoint).expect("removed");
-    let made = std::process::Command::new("mkfifo").arg(&checkpoint).status().expect("mkfifo runs");
-    assert!(made.success());
-
+    let release = hold_recovery_up(&broker);
     broker.start_again().await;
     let (status, readiness) = broker.get("/readyz").await;
     assert_eq!(status, 503, "{readiness}");
@@ -123,20 +117,7 @@ async fn readiness_says_that_recovery_is_under_way() {
     let unhealthy = broker.pubg1(&["cluster", "info"], b"").await;
     assert_eq!(unhealthy.status.code(), Some(10), "{}", String::from_utf8_lossy(&unhealthy.stderr));
 
-    tokio::task::spawn_blocking(move || fs::write(checkpoint, text)).await.expect("joined").expect("written");
+    tokio::task::spawn_blocking(release).await.expect("joined");
     tokio::time::timeout(DEADLINE, broker.ready()).await.expect("it becomes ready");
     assert_eq!(broker.get("/loglen?partition=0").await.1, json!({ "length": 1 }));
-}
-
-/// The leader epochs of the partition that holds a record.
-fn first_checkpoint(broker: &TestBroker) -> std::path::PathBuf {
-    let partitions = fs::read_dir(broker.data_dir().join("partitions")).expect("partitions");
-    let mut checkpoints: Vec<_> = partitions
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.to_string_lossy().ends_with("-0"))
-        .map(|path| path.join("leader-epoch-checkpoint"))
-        .filter(|path| path.is_file())
-        .collect();
-    checkpoints.sort();
-    checkpoints.into_iter().next().expect("a checkpoint")
 }

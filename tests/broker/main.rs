@@ -8,6 +8,7 @@
 mod command_line;
 mod disk_full;
 mod harness;
+mod interrupt;
 mod kill;
 mod life;
 mod simple_surface;
