@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use pubg1_model::{
-    LeaderEpoch, Offset,
-    record_batch::{BatchHeader, ValidBatch, assign},
+    Offset,
+    record_batch::{BatchHeader, HEADER_BYTES, ValidBatch},
 };
 
 use crate::{
@@ -165,8 +165,6 @@ impl ActiveSegment {
         &mut self,
         batch: &ValidBatch,
         header: &BatchHeader,
-        base_offset: Offset,
-        epoch: LeaderEpoch,
         interval_bytes: u64,
         now_ms: i64,
     ) -> Result<(), StorageError> {
@@ -186,11 +184,8 @@ impl ActiveSegment {
         reserve(&mut self.log, bytes.len(), true)?;
         self.log.prepare(bytes.len()).map_err(StorageError::io("grow", self.log.path()))?;
 
-        let write = |target: &mut [u8]| {
-            target.copy_from_slice(bytes);
-            assign(target, base_offset, epoch);
-        };
-        self.log.append(bytes.len(), write).map_err(StorageError::io("append to", self.log.path()))?;
+        let records = bytes.get(HEADER_BYTES..).unwrap_or_default();
+        self.log.append_parts(&header.encode(), records).map_err(StorageError::io("append to", self.log.path()))?;
         append_entry(&mut self.index, index_entry.map(|entry| entry.encode()))?;
         append_entry(&mut self.time_index, time_entry.map(|entry| entry.encode()))?;
         self.indexer = indexer;

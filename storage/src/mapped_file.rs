@@ -31,11 +31,14 @@ use std::{
 
 use bytes::Bytes;
 use memmap2::{MmapOptions, MmapRaw};
+use rustix::io::Errno;
 
 use crate::{disk::Disk, error::is_disk_full};
 
 /// Files grow by multiples of this.
 const BLOCK_BYTES: usize = 4096;
+/// From this size on a system call is cheaper than the page faults of writing through the map.
+const WRITE_BYTES_MIN: usize = 4096;
 /// What is asked for when the disk cannot give a whole step.
 const SMALL_STEP_BYTES: usize = 64 * 1024;
 /// Pages are brought into the cache in pieces of at least this, and at most [`PREPARED_BYTES`].
@@ -245,9 +248,7 @@ impl MapWriter {
     /// When they were not reserved; then nothing is written.
     pub(crate) fn append(&mut self, bytes: usize, fill: impl FnOnce(&mut [u8])) -> io::Result<()> {
         let start = self.len();
-        let end = start.checked_add(bytes).filter(|end| *end <= self.allocated).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::InvalidInput, "the bytes to be written have no blocks reserved")
-        })?;
+        let end = self.reserved_end(start, bytes)?;
         // SAFETY: `start..end` lies in the map (`allocated` never exceeds `capacity`, which is the
         // map's length) and has blocks in the file, so it can be touched. It is behind the
         // published end, where no reader looks, and this is the only writer (`&mut self`, and the
@@ -256,6 +257,34 @@ impl MapWriter {
         fill(target);
         self.mapped.published.store(end, Ordering::Release);
         Ok(())
+    }
+
+    /// Writes the next bytes, given in two parts, and publishes them. Large ones go through the
+    /// page cache by a system call: touching new pages of a map costs a page fault each, several
+    /// times the copy itself. The map shows what the call wrote, because both are the page cache.
+    ///
+    /// # Errors
+    /// When they were not reserved, and what the system says; then nothing is published.
+    pub(crate) fn append_parts(&mut self, head: &[u8], rest: &[u8]) -> io::Result<()> {
+        let bytes = head.len() + rest.len();
+        if bytes < WRITE_BYTES_MIN {
+            return self.append(bytes, |target| {
+                let (first, second) = target.split_at_mut(head.len());
+                first.copy_from_slice(head);
+                second.copy_from_slice(rest);
+            });
+        }
+        let start = self.len();
+        let end = self.reserved_end(start, bytes)?;
+        write_parts(&self.file, start as u64, head, rest)?;
+        self.mapped.published.store(end, Ordering::Release);
+        Ok(())
+    }
+
+    fn reserved_end(&self, start: usize, bytes: usize) -> io::Result<usize> {
+        start.checked_add(bytes).filter(|end| *end <= self.allocated).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "the bytes to be written have no blocks reserved")
+        })
     }
 
     /// Ends writing; the handle can cut the file.
@@ -287,6 +316,22 @@ impl SealedFile {
     pub(crate) const fn file(&self) -> &File {
         &self.file
     }
+}
+
+/// Writes both parts one after the other at `start`, in one call where the system takes all of it.
+fn write_parts(file: &File, start: u64, head: &[u8], rest: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let written = loop {
+        match rustix::io::pwritev(file, &[IoSlice::new(head), IoSlice::new(rest)], start) {
+            Err(Errno::INTR) => {}
+            result => break result?,
+        }
+    };
+    if let Some(missing) = head.get(written..) {
+        file.write_all_at(missing, start + written as u64)?;
+    }
+    let from = written.saturating_sub(head.len());
+    file.write_all_at(&rest[from..], start + (head.len() + from) as u64)
 }
 
 fn to_usize(bytes: u64) -> io::Result<usize> {

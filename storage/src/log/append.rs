@@ -61,7 +61,7 @@ impl PartitionLog {
         }
         let interval_bytes = self.config.index_interval_bytes;
         let active = self.active_for(bytes, last_offset, now_ms)?;
-        active.append(batch, &header, base_offset, epoch, interval_bytes, now_ms)?;
+        active.append(batch, &header, interval_bytes, now_ms)?;
         self.producers.record(&header);
         self.log_end = log_end;
         self.shared.set_log_end(log_end);

@@ -26,6 +26,26 @@ fn only_reserved_bytes_can_be_written() {
 }
 
 #[test]
+fn parts_of_any_size_are_seen_in_the_map_and_in_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = writer(dir.path(), 1 << 20);
+    assert!(writer.append_parts(b"head", &[1; 10_000]).is_err(), "nothing is reserved yet");
+    assert!(writer.mapped().bytes().is_empty());
+    let mut expected = Vec::new();
+    for rest in [0, 10, WRITE_BYTES_MIN - 5, WRITE_BYTES_MIN - 4, 100_000, 3, 300_000] {
+        let rest = vec![u8::try_from(rest % 251).unwrap(); rest];
+        writer.reserve(4 + rest.len(), 0).unwrap();
+        writer.append_parts(b"head", &rest).unwrap();
+        expected.extend_from_slice(b"head");
+        expected.extend_from_slice(&rest);
+        assert!(writer.mapped().bytes() == expected, "after {} bytes", rest.len());
+    }
+    assert!(writer.append_parts(b"head", &vec![0; 1 << 20]).is_err(), "beyond what was reserved");
+    writer.mapped().flush(0..usize::MAX).unwrap();
+    assert!(std::fs::read(dir.path().join("file")).unwrap().starts_with(&expected));
+}
+
+#[test]
 fn a_panic_while_writing_publishes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = writer(dir.path(), 4096);
@@ -74,9 +94,14 @@ fn readers_see_whole_appends_while_they_happen() {
                 seen = bytes.len();
             }
         });
-        for _ in 0..1000 {
+        for _ in 0..500 {
             writer.reserve(64, 4096).unwrap();
             writer.append(64, |bytes| bytes.fill(0xa5)).unwrap();
+        }
+        let large = [0xa5; 8000];
+        for _ in 0..4 {
+            writer.reserve(8000, 4096).unwrap();
+            writer.append_parts(&large[..64], &large[64..]).unwrap();
         }
     });
 }
