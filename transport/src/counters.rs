@@ -45,7 +45,7 @@ counters! {
     connects_refused,
     /// Attempts that got no answer in time, or failed otherwise.
     connects_failed,
-    /// Handshakes refused, by this end or by the other.
+    /// Handshakes that failed, at either end.
     handshakes_refused,
     /// Connections closed by the server because it has too many.
     connections_rejected,

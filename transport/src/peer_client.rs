@@ -158,7 +158,8 @@ impl PeerClient {
         self.inner.shared.state.subscribe()
     }
 
-    /// Opens the connection without a request, for those who only watch the state.
+    /// Opens the connection without a request, for those who only watch the state. While the client waits before its
+    /// next attempt, this makes it try at once: for those who have heard that the peer is back.
     pub fn connect(&self) {
         self.inner.shared.wanted.notify_one();
     }

@@ -215,7 +215,10 @@ async fn the_window_is_a_bound_for_those_who_wait_and_an_error_for_those_who_do_
 #[tokio::test]
 async fn a_deadline_and_a_dropped_request_both_stop_the_handler() {
     let mut served = serve().await;
-    let client = served.client();
+    let counters = Arc::<Counters>::default();
+    let address = served.server.local_address().to_string();
+    let own = identity(BrokerId(1), 1);
+    let client = PeerClient::new(TokioNetwork, SERVER, address, own, config(), Arc::clone(&counters), 1);
     let late = client.request(request(GATED, b""), Instant::now() + Duration::from_millis(50)).await;
     assert_eq!(late, Err(RequestError::Timeout { peer: SERVER, sent: true }));
     soon(served.given_up.recv()).await.unwrap();
@@ -228,6 +231,8 @@ async fn a_deadline_and_a_dropped_request_both_stop_the_handler() {
     asked.abort();
     soon(served.given_up.recv()).await.unwrap();
     assert!(client.request(request(ECHO, b""), deadline()).await.is_ok(), "the connection goes on");
+    let counted = counters.snapshot();
+    assert_eq!((counted.request_timeouts, counted.requests_cancelled, counted.connects), (1, 1, 1));
 }
 
 #[tokio::test]

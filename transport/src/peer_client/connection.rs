@@ -98,15 +98,26 @@ struct Waiting<'a> {
     connection: &'a Connection,
     correlation_id: u64,
     in_flight: Arc<InFlight>,
-    answered: bool,
+    end: End,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Unless something else is noted, the caller has dropped the future.
+    GivenUp,
+    TimedOut,
+    /// Or failed with the connection, or needing no answer.
+    Settled,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let connection = self.connection;
         counters::less(&connection.counters.requests_in_flight);
-        if self.answered {
-            return;
+        match self.end {
+            End::Settled => return,
+            End::TimedOut => counters::one(&connection.counters.request_timeouts),
+            End::GivenUp => counters::one(&connection.counters.requests_cancelled),
         }
         let was_pending = connection.pending().answers.remove(&self.correlation_id).is_some();
         connection.finish_if_idle();
@@ -149,12 +160,12 @@ impl Connection {
         let peer = self.peer;
         match timeout_at(deadline, answered).await {
             Ok(result) => {
-                waiting.answered = true;
+                waiting.end = End::Settled;
                 let sent = waiting.in_flight.is_written();
                 result.unwrap_or(Err(RequestError::Disconnected { peer, sent }))
             }
             Err(_) => {
-                counters::one(&self.counters.request_timeouts);
+                waiting.end = End::TimedOut;
                 Err(RequestError::Timeout { peer, sent: waiting.in_flight.is_written() })
             }
         }
@@ -163,7 +174,7 @@ impl Connection {
     pub(super) async fn send(&self, message: Request, deadline: Instant) -> Result<(), RequestError> {
         let mut waiting = self.submit(FrameKind::OneWay, message, deadline, WhenFull::Wait, None).await?;
         // Nobody waits for an answer: from here on the frame holds its permits until it is written.
-        waiting.answered = true;
+        waiting.end = End::Settled;
         Ok(())
     }
 
@@ -200,8 +211,9 @@ impl Connection {
             self.check_open(self.pending().state)?;
         }
         counters::one(&self.counters.requests_in_flight);
-        let waiting = Waiting { connection: self, correlation_id, in_flight, answered: false };
+        let mut waiting = Waiting { connection: self, correlation_id, in_flight, end: End::GivenUp };
         if self.queue.send(outgoing).is_err() {
+            waiting.end = End::Settled;
             return Err(RequestError::Disconnected { peer: self.peer, sent: false });
         }
         Ok(waiting)

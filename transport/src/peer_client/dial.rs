@@ -70,7 +70,12 @@ impl<N: Network> Dialer<N> {
             // that is gone from one that is only cut off.
             failures = if steady { 0 } else { failures + 1 };
             if failures > 0 {
-                tokio::time::sleep(self.config.backoff.delay(failures, &mut self.random)).await;
+                let delay = self.config.backoff.delay(failures, &mut self.random);
+                tokio::select! {
+                    biased;
+                    () = self.shared.wanted.notified() => {}
+                    () = tokio::time::sleep(delay) => {}
+                }
             }
         }
     }

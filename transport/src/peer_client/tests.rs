@@ -244,6 +244,22 @@ async fn attempts_wait_longer_and_longer_and_are_the_same_for_a_seed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_has_heard_that_the_peer_is_back_need_not_wait() {
+    let backoff = Backoff { base: Duration::from_secs(100), max: Duration::from_secs(100) };
+    let config = TransportConfig { backoff, ..config() };
+    let (network, listener) = pipes(1 << 16);
+    let client = client(network, &config, &Arc::default());
+    client.connect();
+    drop(listener.accept().await.unwrap());
+    let mut state = client.state();
+    state.wait_for(|state| matches!(state, PeerState::Unreachable { .. })).await.unwrap();
+    let start = Instant::now();
+    client.connect();
+    Scripted::welcome(&listener, &config).await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_accepts_and_says_nothing_is_unreachable() {
     let ((network, _listener), counters) = (pipes(1 << 16), Arc::default());
     let client = client(network, &config(), &counters);

@@ -53,7 +53,11 @@ where
             if matches!(error, HandshakeError::NotUnderstood(_)) {
                 counters::one(&counters.decode_errors);
             }
-            tracing::warn!(%from, %error, "handshake failed");
+            match error {
+                HandshakeError::Refused(refusal) => tracing::warn!(%from, %refusal, "a broker was refused"),
+                // Anybody can make these as often as they like; the counters tell.
+                error => tracing::debug!(%from, %error, "handshake failed"),
+            }
             return;
         }
     };
