@@ -17,6 +17,9 @@ step_test() { cargo test --locked --workspace; }
 
 step_build() { cargo build --locked --release; }
 
+# README's quick start prints what README says.
+step_readme() { scripts/with-broker.sh scripts/run-quick-start.sh; }
+
 # README's first command. It fails when a record is lost.
 step_demo() { cargo run --locked --release -- demo; }
 
@@ -64,7 +67,7 @@ step_deny() {
     fi
 }
 
-steps=(fmt scripts rules clippy doc test build metrics api demo deny)
+steps=(fmt scripts rules clippy doc test build readme metrics api demo deny)
 
 if [[ ${1:-} == --list ]]; then
     printf '%s\n' "${steps[@]}"
