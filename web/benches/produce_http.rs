@@ -2,7 +2,7 @@
 //!
 //! | | measured | limit |
 //! |---|---|---|
-//! | raw | `POST …/batches`, 100 records of 1 KiB a request | a handler that only reads the same bodies |
+//! | raw | `POST …/batches`, one batch of 16 records of 1 KiB (16 KiB is what Kafka's producers fill by default), and of 100 | a handler that only reads the same bodies |
 //! | single | `POST /publish`, one JSON object a request | a handler that only parses the same JSON |
 //!
 //! The client is a closed loop: threads with keep-alive connections over plain TCP, one request
@@ -35,7 +35,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 const CLIENT_THREADS: usize = 2;
 const CONNECTIONS_PER_THREAD: usize = 16;
 const ROUNDS: usize = 3;
-const RAW_REQUESTS: usize = 8_000;
+const RAW_REQUESTS: usize = 40_000;
+const LARGE_REQUESTS: usize = 8_000;
 const SINGLE_REQUESTS: usize = 120_000;
 
 /// One kind of request, and both places to send it to.
@@ -57,10 +58,10 @@ fn request(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     [head.as_bytes(), body].concat()
 }
 
-fn raw_case() -> Result<Case, Failure> {
+fn raw_case(name: &'static str, records: usize, requests: usize) -> Result<Case, Failure> {
     let mut builder = BatchBuilder::new(Compression::None);
     let value = vec![b'v'; 1024];
-    for _ in 0..100 {
+    for _ in 0..records {
         builder.push(&NewRecord { timestamp_ms: 1, value: Some(&value), ..NewRecord::default() })?;
     }
     let batch = builder.finish(None)?;
@@ -68,9 +69,9 @@ fn raw_case() -> Result<Case, Failure> {
         (0..CONNECTIONS_PER_THREAD).map(|n| request(&path(n), "application/octet-stream", batch.bytes())).collect()
     };
     Ok(Case {
-        name: "raw batches",
+        name,
         aim: 0.5,
-        requests: RAW_REQUESTS,
+        requests,
         measured: to(&|n| format!("/topics/pubg1/partitions/{}/batches", n % 4)),
         limit: to(&|_| "/read".to_owned()),
         body_bytes: batch.bytes().len(),
@@ -279,7 +280,8 @@ async fn bench() -> Result<(), Failure> {
     }
     // An argument picks the cases whose names contain it.
     let wanted = std::env::args().skip(1).find(|argument| !argument.starts_with('-')).unwrap_or_default();
-    let mut cases = vec![raw_case()?, single_case()];
+    let mut cases =
+        vec![raw_case("raw 16 KiB", 16, RAW_REQUESTS)?, raw_case("raw 100 KiB", 100, LARGE_REQUESTS)?, single_case()];
     cases.retain(|case| case.name.contains(&wanted));
     let compared =
         web::block(move || cases.iter().try_for_each(|case| compare(case, broker_address, limit_address))).await;

@@ -18,6 +18,7 @@ use crate::{
     json_text,
     limits::Limits,
     media_type,
+    routes::{Route, path_of},
     state::AppState,
 };
 
@@ -27,6 +28,8 @@ pub(crate) struct Call {
     pub(crate) req: HttpRequest,
     pub(crate) payload: Payload,
     pub(crate) api: Api,
+    /// The route that took the path, if one did.
+    pub(crate) route: Option<&'static Route>,
 }
 
 impl Call {
@@ -58,7 +61,7 @@ impl Call {
     }
 
     fn segment(&self, name: &str) -> &str {
-        self.req.match_info().get(name).unwrap_or_default()
+        self.route.map_or("", |route| route.segment(path_of(&self.req), name))
     }
 
     /// The topic that the path names.

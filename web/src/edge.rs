@@ -2,7 +2,7 @@
 //! headers, compression, metrics. One function instead of a stack of middleware, because each
 //! layer of those costs an allocation per request.
 
-use std::{fmt::Write as _, future::Future, sync::Arc, time::Instant};
+use std::{future::Future, sync::Arc, time::Instant};
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -18,6 +18,7 @@ use crate::{
     encoding::Coding,
     error::{ApiError, Cause},
     media_type::{self, OCTETS},
+    routes::{Route, path_of},
     state::AppState,
 };
 
@@ -34,6 +35,7 @@ const COMPRESS_INLINE_BYTES_MAX: usize = 128 << 10;
 pub(crate) async fn serve<F, Fut>(
     state: Arc<AppState>,
     api: Api,
+    route: Option<&'static Route>,
     req: HttpRequest,
     payload: web::Payload,
     handler: F,
@@ -50,7 +52,8 @@ where
     let _in_flight = metrics.begin();
     let result = match check_head(&req, &state) {
         Ok(()) => {
-            handler(Call { state: Arc::clone(&state), req: req.clone(), payload: payload.into_inner(), api }).await
+            handler(Call { state: Arc::clone(&state), req: req.clone(), payload: payload.into_inner(), api, route })
+                .await
         }
         Err(error) => Err(error),
     };
@@ -102,7 +105,7 @@ fn check_head(req: &HttpRequest, state: &AppState) -> Result<(), ApiError> {
         let message = format!("the headers have {header_bytes} bytes, at most {} are read", limits.header_bytes_max);
         return Err(ApiError::new(Cause::HeadersTooLarge, message));
     }
-    if hides_control_character(req.path()) || hides_control_character(req.uri().path()) {
+    if hides_control_character(path_of(req)) || hides_control_character(req.uri().path()) {
         return Err(ApiError::new(Cause::InvalidName, "the path contains a control character"));
     }
     Ok(())
@@ -152,13 +155,4 @@ async fn compress(reply: HttpResponse, req: &HttpRequest, state: &AppState) -> H
             head.set_body(BoxBody::new(body))
         }
     }
-}
-
-/// The reply to a route that does not exist.
-pub(crate) async fn no_route(call: Call) -> ApiResult {
-    let mut message = String::new();
-    // Writing to a string cannot fail.
-    write!(message, "there is no route {} {}; see /openapi.json", call.req.method(), call.req.path())
-        .unwrap_or_default();
-    Err(ApiError::new(Cause::NoRoute, message))
 }
