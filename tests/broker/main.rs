@@ -1,7 +1,6 @@
 //! Real brokers in processes of their own: started, filled, killed, restarted, asked.
 //!
-//! `PUBG1_TEST_KILLS` and `PUBG1_TEST_RECORDS` make the long runs longer; `scripts/limits.sh` and
-//! the README say with which numbers.
+//! `PUBG1_TEST_KILLS` and `PUBG1_TEST_RECORDS` make the long runs longer; the README says with which numbers.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test ends by panicking, and so do the functions it calls")]
 
