@@ -106,7 +106,8 @@ mod tests {
     #[test]
     fn the_defaults_are_valid_and_every_bound_is_checked() {
         TopicConfig::default().validate().unwrap();
-        let changes: [(&str, fn(&mut TopicConfig)); 8] = [
+        type Change = fn(&mut TopicConfig);
+        let changes: [(&str, Change); 8] = [
             ("segment_bytes", |c| c.segment_bytes = 1),
             ("segment_bytes", |c| c.segment_bytes = 1 << 31),
             ("max_message_bytes", |c| c.max_message_bytes = 1),
