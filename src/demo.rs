@@ -48,7 +48,9 @@ pub struct Plan {
     pub kill_at: Vec<u64>,
     /// Kill it once more while it starts, each time.
     pub kill_while_starting: bool,
-    /// How the broker is started.
+    /// The broker's flush policy.
+    pub flush: String,
+    /// How the broker is started, without the flush policy.
     pub launch: Launch,
 }
 
@@ -68,8 +70,10 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
     let flights = Arc::new(Flights::unpack().map_err(CommandError::Failed)?);
     let topic: TopicName =
         "flights".parse().map_err(|error: pubg1_model::InvalidName| CommandError::Failed(error.to_string()))?;
+    let mut launch = plan.launch.clone();
+    launch.arguments.extend(["--flush".to_owned(), plan.flush.clone()]);
     let started = Instant::now();
-    let mut broker = plan.launch.start("127.0.0.1:0").await?;
+    let mut broker = launch.start("127.0.0.1:0").await?;
     let client = Client::new(broker.url())?;
     broker.wait_ready(&client, READY_DEADLINE).await?;
     let start_ms = started.elapsed().as_millis();
@@ -89,7 +93,7 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
     // Before the first kill: asking for an identity is not repeated.
     let producer = Producer::start(&client, topic.clone(), ProducerOptions::default()).await?;
     let loading = load(producer, plan.records, &flights, &acknowledged, &bar);
-    let killing = kill_and_restart(plan, &client, &mut broker, watched, &bar);
+    let killing = kill_and_restart(plan, &launch, &client, &mut broker, watched, &bar);
     let (load, restarts) = tokio::try_join!(loading, killing)?;
     bar.finish_and_clear();
 
@@ -97,7 +101,7 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
     let live = reader.until(&ends).await?;
     let reading = Instant::now();
     let found = read_all(&client, &topic, &ends).await?;
-    let report = Report::new(&load, &live, &found, restarts, start_ms, reading.elapsed());
+    let report = Report::new(plan, &load, &live, &found, restarts, start_ms, reading.elapsed());
     broker.end().await?;
     Ok(report)
 }
@@ -193,6 +197,7 @@ pub struct Restart {
 
 async fn kill_and_restart(
     plan: &Plan,
+    launch: &Launch,
     client: &Client,
     broker: &mut BrokerProcess,
     mut acknowledged: watch::Receiver<u64>,
@@ -209,10 +214,10 @@ async fn kill_and_restart(
         bar.set_message(format!("kill -9 {}", broker.pid()));
         broker.kill().await?;
         if plan.kill_while_starting {
-            plan.launch.start(http).await?.kill().await?;
+            launch.start(http).await?.kill().await?;
         }
         let begun = Instant::now();
-        *broker = plan.launch.start(http).await?;
+        *broker = launch.start(http).await?;
         broker.wait_ready(client, READY_DEADLINE).await?;
         let ready_after = begun.elapsed();
         bar.set_message(format!("broker {} ready again after {} ms", broker.pid(), ready_after.as_millis()));

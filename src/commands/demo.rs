@@ -53,11 +53,12 @@ pub async fn run(terminal: Terminal, args: DemoArgs) -> Result<(), CommandError>
         partitions: args.partitions,
         kill_at: Plan::even_kills(args.records, args.kills),
         kill_while_starting: false,
+        flush: args.flush,
         launch: Launch {
             program: vec![demo::this_program()?.into()],
             data_dir: directory.path().join("data"),
             log: directory.path().join("broker.log"),
-            arguments: vec!["--flush".to_owned(), args.flush],
+            arguments: Vec::new(),
         },
     };
     // Dropping the run ends the broker: after Ctrl-C and SIGTERM too.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    Loaded, Restart,
+    Loaded, Plan, Restart,
     checker::{Sighting, Verdict},
 };
 use crate::terminal::{Terminal, grouped};
@@ -13,6 +13,10 @@ use crate::terminal::{Terminal, grouped};
 /// The numbers of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// What a record's acknowledgement waited for.
+    pub acks: &'static str,
+    /// The broker's flush policy.
+    pub flush: String,
     /// Records handed to the producer.
     pub sent: u64,
     /// Records acknowledged.
@@ -60,6 +64,7 @@ pub struct Report {
 impl Report {
     #[allow(clippy::cast_precision_loss, reason = "rates and times for people")]
     pub(super) fn new(
+        plan: &Plan,
         load: &Loaded,
         live: &Sighting,
         found: &Sighting,
@@ -72,6 +77,8 @@ impl Report {
         let ms = |us: u64| us as f64 / 1000.0;
         let whole_ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
+            acks: "all",
+            flush: plan.flush.clone(),
             sent: load.sent,
             acknowledged: load.ledger.acknowledged(),
             found: found.found(),
@@ -136,6 +143,7 @@ impl Report {
                 ),
             ),
             ("read back", format!("{:.0} records/s", self.read_records_per_second)),
+            ("acks, flush", format!("{}, {}", self.acks, self.flush)),
             ("acknowledged after, p50", format!("{:.1} ms", self.latency_p50_ms)),
             ("acknowledged after, p99", format!("{:.1} ms", self.latency_p99_ms)),
             ("acknowledged after, slowest", format!("{:.1} ms", self.latency_max_ms)),
