@@ -182,7 +182,6 @@ impl ActiveSegment {
         reserve(&mut self.index, offset_index::ENTRY_BYTES * usize::from(index_entry.is_some()), false)?;
         reserve(&mut self.time_index, time_index::ENTRY_BYTES * (1 + usize::from(time_entry.is_some())), false)?;
         reserve(&mut self.log, bytes.len(), true)?;
-        self.log.prepare(bytes.len()).map_err(StorageError::io("grow", self.log.path()))?;
 
         let records = bytes.get(HEADER_BYTES..).unwrap_or_default();
         self.log.append_parts(&header.encode(), records).map_err(StorageError::io("append to", self.log.path()))?;

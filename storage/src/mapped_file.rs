@@ -268,6 +268,7 @@ impl MapWriter {
     pub(crate) fn append_parts(&mut self, head: &[u8], rest: &[u8]) -> io::Result<()> {
         let bytes = head.len() + rest.len();
         if bytes < WRITE_BYTES_MIN {
+            self.prepare(bytes)?;
             return self.append(bytes, |target| {
                 let (first, second) = target.split_at_mut(head.len());
                 first.copy_from_slice(head);
