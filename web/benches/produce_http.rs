@@ -7,7 +7,9 @@
 //!
 //! The client is a closed loop: threads with keep-alive connections over plain TCP, one request
 //! in flight on each connection. Rounds alternate, so that both sides see the same machine; the
-//! best round of each counts. The log flushes at an interval. Beside each rate stands the processor
+//! best round of each counts. Each round of the log has a topic of its own, which is deleted after
+//! it: otherwise the log would grow into memory that was never used before, whose first use costs
+//! more than everything else where the machine is virtual. The log flushes at an interval. Beside each rate stands the processor
 //! time of a request, client included, which other work on the machine disturbs less.
 
 use std::{
@@ -34,7 +36,8 @@ type Failure = Box<dyn Error + Send + Sync>;
 
 const CLIENT_THREADS: usize = 2;
 const CONNECTIONS_PER_THREAD: usize = 16;
-const ROUNDS: usize = 3;
+const PARTITIONS: usize = 4;
+const ROUNDS: usize = 4;
 const RAW_REQUESTS: usize = 40_000;
 const LARGE_REQUESTS: usize = 8_000;
 const SINGLE_REQUESTS: usize = 120_000;
@@ -44,16 +47,24 @@ struct Case {
     name: &'static str,
     aim: f64,
     requests: usize,
-    /// Whole requests, by connection.
-    measured: Vec<Vec<u8>>,
-    limit: Vec<Vec<u8>>,
-    body_bytes: usize,
+    /// Where a connection sends its requests; `TOPIC` stands for the round's topic.
+    path: fn(usize) -> String,
+    limit_path: &'static str,
+    content_type: &'static str,
+    body: Box<dyn Fn(usize) -> Vec<u8> + Send>,
 }
 
-fn request(path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
+impl Case {
+    /// A whole request for each connection.
+    fn requests(&self, path: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
+        (0..CONNECTIONS_PER_THREAD).map(|n| request("POST", &path(n), self.content_type, &(self.body)(n))).collect()
+    }
+}
+
+fn request(method: &str, path: &str, content_type: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
     );
     [head.as_bytes(), body].concat()
 }
@@ -64,38 +75,36 @@ fn raw_case(name: &'static str, records: usize, requests: usize) -> Result<Case,
     for _ in 0..records {
         builder.push(&NewRecord { timestamp_ms: 1, value: Some(&value), ..NewRecord::default() })?;
     }
-    let batch = builder.finish(None)?;
-    let to = |path: &dyn Fn(usize) -> String| {
-        (0..CONNECTIONS_PER_THREAD).map(|n| request(&path(n), "application/octet-stream", batch.bytes())).collect()
-    };
+    let batch = builder.finish(None)?.bytes().to_vec();
     Ok(Case {
         name,
         aim: 0.5,
         requests,
-        measured: to(&|n| format!("/topics/pubg1/partitions/{}/batches", n % 4)),
-        limit: to(&|_| "/read".to_owned()),
-        body_bytes: batch.bytes().len(),
+        path: |n| format!("/topics/TOPIC/partitions/{}/batches", n % PARTITIONS),
+        limit_path: "/read",
+        content_type: "application/octet-stream",
+        body: Box::new(move |_| batch.clone()),
     })
 }
 
 fn single_case() -> Case {
     let body = |n: usize| {
-        format!(
+        let object = format!(
             "{{\"partition\":{},\"key\":\"customer-{n}\",\"value\":{{\"order\":{n},\"item\":\"a thing of some kind\",\
              \"price\":12.50,\"note\":\"left at the door\"}},\"client_ts\":1767225600.125}}",
-            n % 4
-        )
-    };
-    let to = |path: &str| {
-        (0..CONNECTIONS_PER_THREAD).map(|n| request(path, "application/json", body(n).as_bytes())).collect()
+            n % PARTITIONS
+        );
+        object.into_bytes()
     };
     Case {
         name: "single records",
         aim: 0.4,
         requests: SINGLE_REQUESTS,
-        measured: to("/publish"),
-        limit: to("/parse"),
-        body_bytes: body(0).len(),
+        // Without a topic it is the default one.
+        path: |_| "/publish".to_owned(),
+        limit_path: "/parse",
+        content_type: "application/json",
+        body: Box::new(body),
     }
 }
 
@@ -112,7 +121,13 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 16 * 1024] })
     }
 
-    /// Reads one reply and checks that it is a 200.
+    /// Sends a request and reads its reply.
+    fn exchange(&mut self, request: &[u8]) -> Result<(), Failure> {
+        self.stream.write_all(request)?;
+        self.reply()
+    }
+
+    /// Reads one reply and checks that it is a success.
     fn reply(&mut self) -> Result<(), Failure> {
         let mut filled = 0;
         loop {
@@ -123,6 +138,9 @@ impl Connection {
             filled += read;
             let text = std::str::from_utf8(&self.buffer[..filled])?;
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            if head.starts_with("HTTP/1.1 204 ") {
+                return Ok(());
+            }
             let length = head.lines().find_map(|line| {
                 let (name, value) = line.split_once(": ")?;
                 name.eq_ignore_ascii_case("content-length").then(|| value.parse::<usize>().ok())?
@@ -130,7 +148,7 @@ impl Connection {
             if body.len() < length.ok_or("a reply without length")? {
                 continue;
             }
-            return if head.starts_with("HTTP/1.1 200 ") { Ok(()) } else { Err(text.to_owned().into()) };
+            return if head.starts_with("HTTP/1.1 20") { Ok(()) } else { Err(text.to_owned().into()) };
         }
     }
 }
@@ -184,18 +202,41 @@ struct Best {
     processor_seconds: f64,
 }
 
+impl Best {
+    fn improve(&mut self, other: Self) {
+        self.seconds = self.seconds.min(other.seconds);
+        self.processor_seconds = self.processor_seconds.min(other.processor_seconds);
+    }
+}
+
+/// Sends the requests of one round to a topic of its own.
+fn run_on_fresh_topic(case: &Case, round: usize, broker: SocketAddr) -> Result<Best, Failure> {
+    let topic = format!("round-{round}");
+    let mut admin = Connection::open(broker)?;
+    let create = format!("{{\"topic_name\":\"{topic}\",\"partitions_count\":{PARTITIONS}}}");
+    admin.exchange(&request("POST", "/admin/topics", "application/json", create.as_bytes()))?;
+    let requests = case.requests(|n| (case.path)(n).replace("TOPIC", &topic));
+    let best = measure(broker, &requests, case.requests)?;
+    admin.exchange(&request("DELETE", &format!("/admin/topics/{topic}"), "application/json", b""))?;
+    Ok(best)
+}
+
+fn measure(address: SocketAddr, requests: &[Vec<u8>], count: usize) -> Result<Best, Failure> {
+    let before = processor_seconds()?;
+    let seconds = run(address, requests, count)?.as_secs_f64();
+    Ok(Best { seconds, processor_seconds: processor_seconds()? - before })
+}
+
 /// Alternates rounds and prints the best of each.
 fn compare(case: &Case, broker: SocketAddr, limit: SocketAddr) -> Result<(), Failure> {
     let mut best = [Best { seconds: f64::MAX, processor_seconds: f64::MAX }; 2];
-    for _ in 0..ROUNDS {
-        for (best, (address, requests)) in best.iter_mut().zip([(broker, &case.measured), (limit, &case.limit)]) {
-            let before = processor_seconds()?;
-            best.seconds = best.seconds.min(run(address, requests, case.requests)?.as_secs_f64());
-            best.processor_seconds = best.processor_seconds.min(processor_seconds()? - before);
-        }
+    let limit_requests = case.requests(|_| case.limit_path.to_owned());
+    for round in 0..ROUNDS {
+        best[0].improve(run_on_fresh_topic(case, round, broker)?);
+        best[1].improve(measure(limit, &limit_requests, case.requests)?);
     }
     #[allow(clippy::cast_precision_loss, reason = "counts are small")]
-    let (count, bytes) = (case.requests as f64, case.body_bytes as f64);
+    let (count, bytes) = (case.requests as f64, (case.body)(0).len() as f64);
     let show = |best: Best| {
         let rate = count / best.seconds;
         let cost = best.processor_seconds / count * 1e6;
@@ -250,11 +291,6 @@ async fn bench() -> Result<(), Failure> {
     let broker_address = listener.local_addr()?;
     let mut config = BrokerConfig::new(BrokerId(0), directory.path(), format!("http://{broker_address}"));
     config.flush = FlushPolicy::Interval { ms: 1000 };
-    // A steady state: old segments go as new ones come. Otherwise the log grows into memory that
-    // was never used, whose first use costs more than everything else where the machine is virtual.
-    config.topic_defaults.segment_bytes = 32 << 20;
-    config.topic_defaults.retention_bytes = Some(64 << 20);
-    config.retention_check_interval_ms = 20;
     let broker = Broker::start(config, Metrics::new()?)?;
     let server = serve(vec![listener], AppState::new(broker.clone(), limits.clone(), broker_address.port()))?;
     let handle = server.handle();
