@@ -10,25 +10,24 @@
 //! that it no longer knows to be missing.
 
 mod files;
+mod indexes;
+mod replay;
 
 use std::{path::Path, sync::Arc};
 
-use pubg1_model::{
-    Offset, leader_epochs::LeaderEpochs, producer_state::ProducerStates, record_batch::BatchHeader, topic::TopicConfig,
-};
+use pubg1_model::{Offset, leader_epochs::LeaderEpochs, producer_state::ProducerStates, topic::TopicConfig};
 
-pub(crate) use self::files::write_indexes;
 use self::files::{ScannedSegment, list_segments, log_bytes};
+pub(crate) use self::{files::write_indexes, replay::replay};
 use crate::{
     active_segment::{ActiveSegment, Capacity},
     checkpoint::{Checkpoint, CheckpointFile, CleanStop, Loaded},
     disk::{Disk, sync_dir},
     epoch_checkpoint,
     error::{Damage, DamageReason, StorageError},
-    offset_index, producer_snapshot,
+    producer_snapshot,
     scan::ScanRules,
     segment::{Segment, SegmentPaths, created_ms, modified_ms},
-    time_index,
 };
 
 /// What opening a log found and did.
@@ -165,7 +164,12 @@ impl Recovery<'_> {
             None => None,
             Some(base) => Some((*base, log_bytes(self.dir, *base)?)),
         };
-        if last != clean.last_segment || bases.first().is_some_and(|base| *base > self.checkpoint.log_start) {
+        let is_plausible =
+            clean.log_end == self.checkpoint.recovery_point && clean.log_end >= self.checkpoint.log_start;
+        if !is_plausible
+            || last != clean.last_segment
+            || bases.first().is_some_and(|base| *base > self.checkpoint.log_start)
+        {
             tracing::warn!(dir = %self.dir.display(), "the files are not those of the clean stop, the log is read");
             return Ok(None);
         }
@@ -192,54 +196,12 @@ impl Recovery<'_> {
         }
         let mut scanned = self.scan(base, base, epoch)?;
         let next_offset = scanned.scan.next_offset;
-        if !self.meets(next_offset, end) {
+        if next_offset != end {
             let reason = scanned.scan.stop.take().unwrap_or(DamageReason::Missing { flushed: end });
             return Err(self.damage(base, scanned.scan.valid_bytes, next_offset, reason).into());
         }
         self.keep_sealed(&mut scanned)?;
         Ok(scanned.scan.epoch)
-    }
-
-    /// Whether batches that end at `end` may be followed by one at `next`.
-    fn meets(&self, end: Offset, next: Offset) -> bool {
-        next == end || (next > end && next <= self.checkpoint.gaps_end)
-    }
-
-    /// Whether a closed segment's indexes belong to its log; its last leader epoch if so.
-    fn check_indexes(&self, segment: &Segment, end: Offset, is_deep: bool) -> Option<i32> {
-        let (index, time_index) = (segment.index.bytes(), segment.time_index.bytes());
-        if index.len() % offset_index::ENTRY_BYTES != 0 || time_index.len() % time_index::ENTRY_BYTES != 0 {
-            return None;
-        }
-        if is_deep && !(offset_index::is_sorted(index) && time_index::is_sorted(time_index)) {
-            return None;
-        }
-        let from = match offset_index::last(index) {
-            None => 0,
-            Some(entry) => segment.verify(entry)?.position,
-        };
-        let indexed_timestamp_ms = match time_index::last(time_index) {
-            None => -1,
-            Some(entry) => {
-                let offset = segment.base.plus(u64::from(entry.relative_offset));
-                let batch = segment.locate(offset).ok()??;
-                if batch.last_offset != offset || batch.header.max_timestamp != entry.timestamp_ms {
-                    return None;
-                }
-                entry.timestamp_ms
-            }
-        };
-        let (mut epoch, mut next_offset, mut position) = (-1, segment.base, from);
-        for batch in segment.batches(from) {
-            let batch = batch.ok()?;
-            let since_entry = (batch.position - from) as u64;
-            if batch.header.max_timestamp > indexed_timestamp_ms || since_entry > self.config.index_interval_bytes {
-                return None;
-            }
-            (epoch, next_offset) = (batch.header.partition_leader_epoch, batch.last_offset.plus(1));
-            position = batch.end();
-        }
-        (position as u64 == segment.bytes() && self.meets(next_offset, end)).then_some(epoch)
     }
 
     /// Reads the log from the segment with the recovery point on. Returns the log end.
@@ -254,7 +216,7 @@ impl Recovery<'_> {
         }
         for (at, base) in bases.iter().copied().enumerate() {
             let next = bases.get(at + 1).copied();
-            if !self.meets(expected, base) {
+            if expected != base {
                 self.judge(base, 0, expected, DamageReason::Missing { flushed: base }, true)?;
                 self.drop_from(&bases[at..])?;
                 break;
@@ -267,9 +229,9 @@ impl Recovery<'_> {
             let mut scanned = self.scan(base, base, epoch)?;
             let end = scanned.scan.next_offset;
             epoch = scanned.scan.epoch;
-            if next.is_some_and(|next| self.meets(end, next)) {
+            if next == Some(end) {
                 self.keep_sealed(&mut scanned)?;
-                expected = next.unwrap_or(end);
+                expected = end;
                 continue;
             }
             // The end may be torn; what was flushed may not be missing from it.
@@ -383,62 +345,4 @@ impl Recovery<'_> {
         }
         Ok(())
     }
-
-    /// The leader epochs, from the checkpoint, or from the batches where that is unreadable. An
-    /// epoch that has begun at the log end and has no batches yet is kept.
-    fn load_epochs(&self, segments: &[Arc<Segment>], log_end: Offset) -> Result<LeaderEpochs, StorageError> {
-        let stored = self.epochs.as_ref();
-        let mut epochs = stored.cloned().unwrap_or_default();
-        epochs.truncate_to(log_end.plus(1));
-        epochs.start_from(self.checkpoint.log_start);
-        if stored.is_none() && !segments.is_empty() {
-            walk(segments, self.checkpoint.log_start, log_end, |header| {
-                if let (Some(epoch), Some(first)) = (header.leader_epoch(), header.first_offset())
-                    && epochs.latest().is_none_or(|latest| latest < epoch)
-                {
-                    epochs.assign(epoch, first.max(self.checkpoint.log_start));
-                }
-            })?;
-        }
-        let is_stored = stored.map_or(epochs.is_empty(), |stored| *stored == epochs);
-        if !is_stored {
-            epoch_checkpoint::store(&**self.disk, self.dir, &epochs)?;
-        }
-        Ok(epochs)
-    }
-}
-
-/// Walks over the headers of the batches between two offsets.
-fn walk(
-    segments: &[Arc<Segment>],
-    from: Offset,
-    below: Offset,
-    mut on_batch: impl FnMut(&BatchHeader),
-) -> Result<(), Damage> {
-    let first = segments.partition_point(|segment| segment.base <= from).saturating_sub(1);
-    for segment in segments.get(first..).unwrap_or_default() {
-        for batch in segment.batches_near(from) {
-            let batch = batch?;
-            if batch.first_offset >= below {
-                return Ok(());
-            }
-            if batch.last_offset >= from {
-                on_batch(&batch.header);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The producers at `log_end`: the newest snapshot, and what was appended after it.
-pub(crate) fn replay(
-    dir: &Path,
-    segments: &[Arc<Segment>],
-    log_start: Offset,
-    log_end: Offset,
-) -> Result<ProducerStates, StorageError> {
-    let (from, mut producers) =
-        producer_snapshot::newest(dir, log_start, log_end)?.unwrap_or((log_start, ProducerStates::default()));
-    walk(segments, from, log_end, |header| producers.record(header))?;
-    Ok(producers)
 }

@@ -54,7 +54,19 @@ impl SegmentPaths {
         Self { log: path(LOG), index: path(INDEX), time_index: path(TIME_INDEX) }
     }
 
-    /// The log last: without it the others mean nothing.
+    /// Gives these files the names of others, the log in one step. An index of another log would
+    /// only mislead, so the old ones go first: recovery and readers get on without them.
+    pub(crate) fn rename_to(&self, names: &Self) -> Result<(), StorageError> {
+        crate::disk::remove(&names.index)?;
+        crate::disk::remove(&names.time_index)?;
+        for (from, to) in [(&self.log, &names.log), (&self.index, &names.index), (&self.time_index, &names.time_index)]
+        {
+            std::fs::rename(from, to).map_err(StorageError::io("rename", from))?;
+        }
+        Ok(())
+    }
+
+    /// The log first: without it the others mean nothing.
     pub(crate) fn remove(&self) -> Result<(), StorageError> {
         crate::disk::remove(&self.log)?;
         crate::disk::remove(&self.index)?;

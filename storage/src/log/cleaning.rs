@@ -7,9 +7,9 @@ use pubg1_model::{Offset, topic::CleanupPolicy};
 use super::PartitionLog;
 use crate::{
     compaction::{Compacted, CompactionJob, KEYS_MAX},
-    disk::{remove, sync_dir},
+    disk::sync_dir,
     error::StorageError,
-    segment::{Segment, SegmentPaths},
+    segment::Segment,
 };
 
 impl PartitionLog {
@@ -75,8 +75,8 @@ impl PartitionLog {
             match self.sealed.iter().position(|segment| segment.base == replacement.base) {
                 None => replacement.discard()?,
                 Some(at) => {
-                    let segment = replace(&self.sealed[at].paths, &replacement.temporary, &self.dir, replacement.base)?;
-                    self.sealed[at] = Arc::new(segment);
+                    replacement.temporary.rename_to(&self.sealed[at].paths)?;
+                    self.sealed[at] = Arc::new(Segment::open(&self.dir, replacement.base, i64::MAX)?);
                     self.publish_segments();
                 }
             }
@@ -87,22 +87,4 @@ impl PartitionLog {
             checkpoint.cleaned_end = checkpoint.cleaned_end.max(compacted.cleaned_end);
         })
     }
-}
-
-/// The log takes its place in one step. An index without its log's match would only mislead, so
-/// the old ones go first: recovery and readers get on without them.
-fn replace(
-    paths: &SegmentPaths,
-    temporary: &SegmentPaths,
-    dir: &std::path::Path,
-    base: Offset,
-) -> Result<Segment, StorageError> {
-    remove(&paths.index)?;
-    remove(&paths.time_index)?;
-    for (from, to) in
-        [(&temporary.log, &paths.log), (&temporary.index, &paths.index), (&temporary.time_index, &paths.time_index)]
-    {
-        std::fs::rename(from, to).map_err(StorageError::io("rename", from))?;
-    }
-    Segment::open(dir, base, i64::MAX)
 }

@@ -1,19 +1,19 @@
 //! Cutting the end of the log, as a follower does to agree with a new leader.
 
-use std::sync::Arc;
+use std::{io::Write, path::Path, sync::Arc};
 
 use pubg1_model::Offset;
 
 use super::PartitionLog;
 use crate::{
     active_segment::ActiveSegment,
-    disk::{remove, sync_dir},
+    disk::sync_dir,
     epoch_checkpoint,
     error::StorageError,
-    indexer::BuiltIndexes,
+    indexer::{BuiltIndexes, Indexer},
     producer_snapshot::{self, TEMPORARY},
     recovery::{replay, write_indexes},
-    segment::{LOG, Segment, file_name},
+    segment::{INDEX, LOG, Segment, SegmentPaths, TIME_INDEX, file_name},
 };
 
 /// Where the log is cut.
@@ -27,7 +27,7 @@ struct Cut {
 
 impl PartitionLog {
     /// Removes every batch that holds a record at or above `offset`, durably, and returns the new
-    /// log end: `offset`, or less when it lies within a batch. An offset at or above the log end
+    /// log end: `offset`, or less when it lies within a batch or in a gap. An offset at or above the log end
     /// changes nothing.
     ///
     /// Readers keep what they hold: the segment that is cut is written anew, and the old file
@@ -44,12 +44,17 @@ impl PartitionLog {
         }
         let segments: Vec<Arc<Segment>> = self.segments().cloned().collect();
         let cut = self.cut_at(&segments, offset)?;
-        let temporary = self.dir.join(format!("{}.{TEMPORARY}", file_name(cut.log_end, LOG)));
-        if cut.prefix_bytes > 0
-            && let Err(error) = self.copy_prefix(&segments[cut.whole], cut.prefix_bytes, &temporary)
-        {
-            remove(&temporary)?;
-            return Err(error);
+        // What needs space is written first, while there is a way back.
+        let temporary = temporary_paths(&self.dir, cut.log_end);
+        let mut prefix = None;
+        if cut.prefix_bytes > 0 {
+            match self.write_prefix(&segments[cut.whole], cut.prefix_bytes, &temporary) {
+                Ok(indexer) => prefix = Some(Prefix { temporary, indexer }),
+                Err(error) => {
+                    temporary.remove()?;
+                    return Err(error);
+                }
+            }
         }
 
         let flush = Arc::clone(&self.flush);
@@ -70,7 +75,7 @@ impl PartitionLog {
         self.shared.set_log_start(log_start);
         // From here on there is no way back: a log that is neither the old nor the new one must not
         // be appended to.
-        self.finish_truncation(&segments, &cut, &temporary).map_err(|error| flush.fail_with(error))?;
+        self.finish_truncation(&segments, &cut, prefix).map_err(|error| flush.fail_with(error))?;
         drop(paused);
         Ok(log_end)
     }
@@ -80,9 +85,9 @@ impl PartitionLog {
         &mut self,
         segments: &[Arc<Segment>],
         cut: &Cut,
-        temporary: &std::path::Path,
+        prefix: Option<Prefix>,
     ) -> Result<(), StorageError> {
-        self.remove_segments(segments, cut, temporary)?;
+        self.remove_segments(segments, cut, prefix)?;
         self.publish_segments();
         self.epochs.truncate_to(self.log_end);
         epoch_checkpoint::store(&*self.disk, &self.dir, &self.epochs)?;
@@ -97,20 +102,35 @@ impl PartitionLog {
         if offset <= self.log_start || after == 0 {
             return Ok(Cut { whole: 0, prefix_bytes: 0, log_end: offset });
         }
-        Ok(match segments[after - 1].locate(offset)? {
-            None => Cut { whole: after, prefix_bytes: 0, log_end: offset },
-            Some(batch) => {
-                Cut { whole: after - 1, prefix_bytes: batch.position, log_end: batch.first_offset.min(offset) }
+        let segment = &segments[after - 1];
+        // The log ends with the batch before: were it to end in a gap, nobody could tell later.
+        let mut log_end = segment.base;
+        for batch in segment.batches_near(Offset::new(offset.get() - 1)) {
+            let batch = batch?;
+            if batch.last_offset >= offset {
+                return Ok(Cut { whole: after - 1, prefix_bytes: batch.position, log_end });
             }
-        })
+            log_end = batch.last_offset.plus(1);
+        }
+        Ok(Cut { whole: after, prefix_bytes: 0, log_end })
     }
 
-    fn copy_prefix(&self, segment: &Segment, bytes: usize, to: &std::path::Path) -> Result<(), StorageError> {
-        use std::io::Write;
-        remove(to)?;
-        let mut file = self.disk.create(to).map_err(StorageError::io("create", to))?;
-        file.write_all(&segment.log.bytes()[..bytes]).map_err(StorageError::io("write", to))?;
-        self.disk.sync(to, &mut || file.sync_all()).map_err(StorageError::io("sync", to))
+    /// Writes the part of a segment that stays, with its indexes, under temporary names.
+    fn write_prefix(&self, segment: &Segment, bytes: usize, to: &SegmentPaths) -> Result<Indexer, StorageError> {
+        to.remove()?;
+        let mut file = self.disk.create(&to.log).map_err(StorageError::io("create", &to.log))?;
+        file.write_all(&segment.log.bytes()[..bytes]).map_err(StorageError::io("write", &to.log))?;
+        self.disk.sync(&to.log, &mut || file.sync_all()).map_err(StorageError::io("sync", &to.log))?;
+        let mut built = BuiltIndexes::new(segment.base, self.config.index_interval_bytes);
+        for batch in segment.batches(0) {
+            let batch = batch?;
+            if batch.end() > bytes {
+                break;
+            }
+            built.push(&batch.header, batch.position as u64);
+        }
+        write_indexes(&*self.disk, to, &built)?;
+        Ok(built.indexer)
     }
 
     /// Deletes what the cut removes, newest first, and puts the prefix in the place of its segment.
@@ -118,7 +138,7 @@ impl PartitionLog {
         &mut self,
         segments: &[Arc<Segment>],
         cut: &Cut,
-        temporary: &std::path::Path,
+        prefix: Option<Prefix>,
     ) -> Result<(), StorageError> {
         let first_append_ms = self.active.as_ref().map(ActiveSegment::first_append_ms);
         if cut.whole < segments.len() {
@@ -128,31 +148,29 @@ impl PartitionLog {
         self.sealed.truncate(cut.whole);
         let sealed = &self.sealed;
         self.rolled.retain(|rolled| sealed.iter().any(|segment| segment.base == rolled.segment.base));
-        for segment in segments[cut.whole..].iter().skip(usize::from(cut.prefix_bytes > 0)).rev() {
+        for segment in segments[cut.whole..].iter().skip(usize::from(prefix.is_some())).rev() {
             segment.paths.remove()?;
         }
-        if cut.prefix_bytes == 0 {
-            return Ok(());
-        }
+        let Some(Prefix { temporary, indexer }) = prefix else { return Ok(()) };
         let segment = &segments[cut.whole];
-        remove(&segment.paths.index)?;
-        remove(&segment.paths.time_index)?;
-        std::fs::rename(temporary, &segment.paths.log).map_err(StorageError::io("rename", temporary))?;
-        let mut built = BuiltIndexes::new(segment.base, self.config.index_interval_bytes);
-        for batch in segment.batches(0) {
-            let batch = batch?;
-            if batch.end() > cut.prefix_bytes {
-                break;
-            }
-            built.push(&batch.header, batch.position as u64);
-        }
-        write_indexes(&*self.disk, &segment.paths, &built)?;
+        temporary.rename_to(&segment.paths)?;
         let last_append_ms = segment.last_append_ms();
         let times = [first_append_ms.unwrap_or(last_append_ms).min(last_append_ms), last_append_ms];
         let (base, bytes) = (segment.base, cut.prefix_bytes);
         let active = ActiveSegment::open(&self.disk, &self.dir, base, bytes, self.capacity(0), times)?;
-        self.active = Some(active.with_indexer(built.indexer));
+        self.active = Some(active.with_indexer(indexer));
         self.active_flushed_bytes = cut.prefix_bytes;
         Ok(())
     }
+}
+
+/// What stays of a segment that is cut, written and synced.
+struct Prefix {
+    temporary: SegmentPaths,
+    indexer: Indexer,
+}
+
+fn temporary_paths(dir: &Path, log_end: Offset) -> SegmentPaths {
+    let path = |extension| dir.join(format!("{}.{TEMPORARY}", file_name(log_end, extension)));
+    SegmentPaths { log: path(LOG), index: path(INDEX), time_index: path(TIME_INDEX) }
 }

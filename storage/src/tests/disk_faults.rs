@@ -204,7 +204,7 @@ fn a_truncation_that_fails_halfway_stops_the_log() {
                 assert!(log.log_end_offset() == end && found == held, "{what} {point}: the log forgot something");
             }
         }
-        assert!(halfway > 0, "no {what} failed halfway");
+        assert_eq!(halfway > 0, what == "sync", "what needs space is written before the way back is cut off");
     }
 }
 
