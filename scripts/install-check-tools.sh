@@ -8,10 +8,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=$PWD/target/check-tools
 mkdir -p "$tools/bin"
 
-promtool() {
+install_promtool() {
     [[ -x $tools/bin/promtool ]] && return
     local installed
-    if installed=$(command -v promtool); then
+    if installed=$(type -P promtool); then
         ln -s "$installed" "$tools/bin/promtool"
         return
     fi
@@ -32,7 +32,7 @@ promtool() {
     rm -rf "$unpack"
 }
 
-python_tools() {
+install_python_tools() {
     local venv=$tools/venv wanted=scripts/check-requirements.txt
     cmp -s "$wanted" "$venv/installed.txt" && return
     rm -rf "$venv"
@@ -56,8 +56,8 @@ as_root() {
 
 for tool in "$@"; do
     case $tool in
-        promtool) promtool ;;
-        python-tools) python_tools ;;
+        promtool) install_promtool ;;
+        python-tools) install_python_tools ;;
         *)
             echo "install-check-tools: unknown tool '$tool'" >&2
             exit 2

@@ -3,7 +3,7 @@
 //!
 //! Death is seen through a drop guard that the actor holds as its *last* field: when it is
 //! announced, everything else that the actor owned is gone. Restarts are counted in a window;
-//! too many of them escalate to [`FatalError`](crate::FatalError).
+//! too many of them escalate to [`FatalError`].
 
 use std::{
     collections::{VecDeque, hash_map::RandomState},
