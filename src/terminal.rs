@@ -1,10 +1,13 @@
 //! What goes to the terminal: data on standard output, everything else on standard error; colour,
 //! bars and box drawing only where a person looks.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    fmt,
+    io::{self, IsTerminal, Write},
+};
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use crate::error::CommandError;
@@ -79,12 +82,16 @@ impl Terminal {
         bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
         let color = if self.color { ".cyan" } else { "" };
         let template = if length == 0 {
-            format!("{{spinner}} {{human_pos}} {unit}  {{per_sec}}  {{elapsed_precise}}  {{msg}}")
+            format!("{{spinner}} {{human_pos}} {unit}  {{rate}}  {{elapsed_precise}}  {{msg}}")
         } else {
-            format!("{{bar:30{color}}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{msg}}")
+            format!("{{bar:30{color}}} {{human_pos}}/{{human_len}} {unit}  {{rate}}  {{msg}}")
         };
         if let Ok(style) = ProgressStyle::with_template(&template) {
-            bar.set_style(style);
+            let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+                // A bar that cannot be drawn is no error.
+                let _undrawn = write!(out, "{:.0}/s", state.per_sec());
+            };
+            bar.set_style(style.with_key("rate", rate));
         }
         bar
     }
