@@ -64,7 +64,7 @@ impl GroupOffsets {
 
     /// Replays batches. Records of other kinds are skipped: a later version may write them.
     pub(super) fn replay(&mut self, batches: &[u8]) -> Result<(), BatchError> {
-        for batch in BatchIter::unchecked(batches) {
+        for batch in BatchIter::new(batches) {
             let decoded = batch?.decode(BATCH_BYTES_MAX)?;
             for record in decoded.records() {
                 let record = record?;

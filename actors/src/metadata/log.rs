@@ -14,6 +14,8 @@ use tokio::sync::OwnedMutexGuard;
 
 use crate::storage_errors::{OpenFailure, flush_now};
 
+/// The most that the commands of one batch take when they are decompressed.
+const COMMANDS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The largest command. One command begins the epochs of all partitions of a broker.
 const COMMAND_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How much is read at a time when the log is replayed.
@@ -80,8 +82,8 @@ fn replay(log: &PartitionLog) -> Result<(ClusterImage, HashSet<TopicId>), OpenEr
         let unreadable = |reason: String| OpenError::Unusable(format!("offset {next}: {reason}"));
         let slice = reader.read(next, end, REPLAY_READ_BYTES).map_err(|error| unreadable(error.to_string()))?;
         for run in &slice.runs {
-            for batch in BatchIter::unchecked(run) {
-                let records = batch.and_then(|batch| batch.decode(usize::MAX));
+            for batch in BatchIter::new(run) {
+                let records = batch.and_then(|batch| batch.decode(COMMANDS_BYTES_MAX));
                 let records = records.map_err(|error| unreadable(error.to_string()))?;
                 for record in records.records() {
                     let record = record.map_err(|error| unreadable(error.to_string()))?;
