@@ -83,7 +83,7 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
         broker.url(),
         plan.launch.data_dir.display()
     ));
-    // The records carry times of 2013: any retention by time would delete them at once.
+    // Everything that is acknowledged has to be found at the end, however long the run is.
     let body = json!({ "topic_name": topic, "partitions_count": plan.partitions, "configs": { "retention_ms": null } });
     client.create_topic(&body).await?;
 

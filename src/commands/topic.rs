@@ -15,7 +15,7 @@ use crate::{
 const CONFIG_HELP: &str = "\
 Settings: cleanup_policy=delete|compact, retention_ms, retention_bytes, segment_bytes, segment_ms,
 max_message_bytes, delete_retention_ms, index_interval_bytes. `none` takes a limit away.
-Time is what the records say: with the default retention_ms, records of last year go at once.";
+Retention by time counts from when the broker appended, not from what the records say: old data stay as long as new.";
 
 /// `pubg1 topic`.
 #[derive(Debug, Subcommand)]

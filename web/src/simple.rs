@@ -6,7 +6,7 @@
 //!   text, anything else as compact JSON. `client_ts` becomes the record's timestamp when it
 //!   is a time: seconds since 1970 from 10^9 to 10^10 (the years 2001 to 2286), or milliseconds
 //!   from 10^12 to 10^13. Any other number, such as a counter, is only kept in the value: as a
-//!   timestamp it would make retention delete the record at once.
+//!   timestamp it would lead searches by time astray.
 //! - `/consume` begins at the start of the log when the offset has been deleted, as a Kafka
 //!   consumer with `auto.offset.reset=earliest` does; past the end it answers an empty list and the
 //!   same offset, so that a consumer can poll ahead.
