@@ -63,6 +63,8 @@ pub fn serve(listeners: Vec<TcpListener>, state: Arc<AppState>) -> io::Result<Se
         .backlog(BACKLOG)
         .client_request_timeout(limits.head_timeout)
         .keep_alive(limits.keep_alive)
+        // Who closed the connection waits no more: a long poll ends with it.
+        .h1_allow_half_closed(false)
         .disable_signals();
     for listener in listeners {
         server = server.listen(listener)?;

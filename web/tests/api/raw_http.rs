@@ -9,15 +9,25 @@ use std::{
 
 use crate::harness::Api;
 
-/// Sends `request`, ends the sending side, and reads everything that comes back. Runs on a thread
-/// of its own, because it blocks.
+/// A broker that gives up soon on connections on which nothing comes.
+async fn impatient() -> Api {
+    Api::start_with(|_, limits| {
+        limits.body_bytes_max = 100;
+        limits.body_stall_timeout = Duration::from_millis(100);
+        limits.keep_alive = Duration::from_secs(1);
+    })
+    .await
+}
+
+/// Sends `request` and reads everything that comes back until the broker hangs up. Runs on a
+/// thread of its own, because it blocks.
 async fn exchange(address: &str, request: &[u8]) -> String {
     let (address, request) = (address.to_owned(), request.to_vec());
     let exchange = move || {
         let mut stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         // The broker may hang up before everything was sent.
-        stream.write_all(&request).and_then(|()| stream.shutdown(std::net::Shutdown::Write)).unwrap_or_default();
+        stream.write_all(&request).unwrap_or_default();
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).map(drop).unwrap_or_default();
         String::from_utf8_lossy(&reply).into_owned()
@@ -33,7 +43,7 @@ const SMUGGLED: &str = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 15\
 
 #[actix_rt::test]
 async fn ambiguous_lengths_never_smuggle_a_request() {
-    let api = Api::start().await;
+    let api = impatient().await;
     let size = SMUGGLED.len();
     for head in [
         "Content-Length: 5\r\nTransfer-Encoding: chunked".to_owned(),
@@ -66,7 +76,7 @@ async fn ambiguous_lengths_never_smuggle_a_request() {
 
 #[actix_rt::test]
 async fn broken_chunks_and_requests_end_the_connection() {
-    let api = Api::start().await;
+    let api = impatient().await;
     let chunked = "POST /publish HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     for request in [
         format!("{chunked}zz\r\n{{}}\r\n0\r\n\r\n{SMUGGLED}"),
@@ -91,7 +101,7 @@ async fn broken_chunks_and_requests_end_the_connection() {
 
 #[actix_rt::test]
 async fn refused_bodies_do_not_poison_the_connection() {
-    let api = Api::start_with(|_, limits| limits.body_bytes_max = 100).await;
+    let api = impatient().await;
     // The body of a refused request holds a request. It must be dropped, or the connection closed.
     let body = format!("{SMUGGLED}{}", " ".repeat(200));
     let request = format!(
@@ -109,7 +119,7 @@ async fn refused_bodies_do_not_poison_the_connection() {
 
 #[actix_rt::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let api = Api::start().await;
+    let api = impatient().await;
     let one = "POST /publish HTTP/1.1\r\nHost: x\r\nContent-Length: 15\r\n\r\n{\"partition\":0}";
     let last = "GET /loglen?partition=0 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let reply = exchange(&api.address, format!("{one}{one}{one}{last}").as_bytes()).await;
@@ -146,5 +156,25 @@ async fn slow_heads_and_bodies_are_given_up() {
     assert_eq!(statuses(&reply), ["408"], "{reply}");
     assert!(reply.contains("\"error_code\":408"), "{reply}");
     api.get("/health").await.ok();
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_long_poll_ends_with_its_connection() {
+    let api = Api::start().await;
+    let mut stream = TcpStream::connect(&api.address).unwrap();
+    stream.write_all(b"GET /topics/pubg1/partitions/0/records?wait=60s HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let in_flight = |count: u8| {
+        let line = format!("pubg1_requests_in_flight{{api=\"fetch\"}} {count}\n");
+        let api = &api;
+        async move {
+            while !api.get("/metrics").await.text().contains(&line) {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    in_flight(1).await;
+    drop(stream);
+    in_flight(0).await;
     api.stop().await;
 }
