@@ -32,6 +32,7 @@ use crate::{
     media_type::OCTETS,
     produce::{
         append::{all_duplicates, append},
+        batching::needs_keys,
         options::{PRODUCER_DUPLICATE, ProduceQuery, producer_identity},
     },
     records::{LEADER, LEADER_EPOCH, fetch, position_headers, query::parse_wait},
@@ -66,9 +67,10 @@ pub(crate) async fn produce(mut call: Call) -> ApiResult {
     if let Some(identity) = identity {
         check_identity(identity, batches.first().map(ValidBatch::header))?;
     }
-    if call.limits().check_records {
+    let keys_required = needs_keys(&topic.config);
+    if keys_required || call.limits().check_records {
         for batch in &batches {
-            batch.check_records(call.limits().decompressed_bytes_max, false)?;
+            batch.check_records(call.limits().decompressed_bytes_max, keys_required)?;
         }
     }
     let appended = append(call.metrics(), &handle, batches, acks).await?;

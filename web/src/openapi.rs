@@ -28,7 +28,6 @@ use crate::{
         description = "A partitioned log over HTTP. Every error is `{\"error_code\", \"message\"}`; the first three digits of the code are the HTTP status. 429 and 503 carry `Retry-After`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
-    servers((url = "..", description = "This broker")),
     tags(
         (name = "simple", description = "Publish and consume JSON without ceremony"),
         (name = "topics", description = "Topics and partitions (REST Proxy v2)"),

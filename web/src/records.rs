@@ -61,13 +61,13 @@ pub(crate) async fn read(call: Call) -> ApiResult {
     let query: ReadQuery = call.query()?;
     let form = query::form(call.accept(), query.format)?;
     let start = query.start()?;
-    let wait = query.wait(call.limits())?;
+    let (wait, max_records) = (query.wait(call.limits())?, query.max_records(call.limits())?);
     let handle = call.state.partition(&topic, partition)?;
     if form.representation == Representation::Events {
         return events::stream(call, topic, partition, handle, form.format, start, &query).await;
     }
     let from = fetch::resolve(&handle, start).await?;
-    let (max_bytes, max_records) = (query.max_bytes(call.limits()), query.max_records(call.limits()));
+    let max_bytes = query.max_bytes(call.limits());
     let fetched = fetch::fetch(&call, &handle, from, max_bytes, wait).await?;
     let renderer = match form.representation {
         Representation::List => Renderer::list(&topic, partition, form.format),

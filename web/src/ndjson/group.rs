@@ -111,9 +111,7 @@ impl<'s> Group<'s> {
             }
             let planned = parse(&line.line).and_then(|record| {
                 let partition = partitioner.choose(&record)?;
-                let writer = writers
-                    .entry(partition)
-                    .or_insert_with(|| BatchWriter::new(topic.config.max_message_bytes, *identity));
+                let writer = writers.entry(partition).or_insert_with(|| BatchWriter::new(&topic.config, *identity));
                 push(writer, &record, now_ms).map(|()| partition)
             });
             self.fates.push(match planned {
@@ -204,7 +202,7 @@ impl<'s> Group<'s> {
 
     /// The batches of the lines that are still planned.
     fn rebuild(&self, partition: PartitionId) -> Result<Vec<ValidBatch>, ApiError> {
-        let mut writer = BatchWriter::new(self.stream.topic.config.max_message_bytes, self.stream.identity);
+        let mut writer = BatchWriter::new(&self.stream.topic.config, self.stream.identity);
         let now_ms = now_ms();
         for (line, fate) in self.lines.iter().zip(&self.fates) {
             if matches!(fate, Fate::Planned(planned) if *planned == partition) {

@@ -3,6 +3,7 @@
 use pubg1_model::{
     compression::Compression,
     record_batch::{BatchBuilder, BatchError, HEADER_BYTES, NewRecord, ProducerIdentity, ValidBatch},
+    topic::{CleanupPolicy, TopicConfig},
 };
 
 use crate::error::{ApiError, Cause};
@@ -18,17 +19,23 @@ pub(crate) struct BatchWriter {
     done: Vec<ValidBatch>,
     identity: Option<ProducerIdentity>,
     batch_bytes_max: usize,
+    keys_required: bool,
 }
 
 impl BatchWriter {
-    /// `identity` carries the sequence of the first record.
-    pub(crate) fn new(batch_bytes_max: u64, identity: Option<ProducerIdentity>) -> Self {
-        let batch_bytes_max = usize::try_from(batch_bytes_max).unwrap_or(usize::MAX);
-        Self { open: None, done: Vec::new(), identity, batch_bytes_max }
+    /// For a topic with these settings. `identity` carries the sequence of the first record.
+    pub(crate) fn new(config: &TopicConfig, identity: Option<ProducerIdentity>) -> Self {
+        let batch_bytes_max = usize::try_from(config.max_message_bytes).unwrap_or(usize::MAX);
+        let keys_required = needs_keys(config);
+        Self { open: None, done: Vec::new(), identity, batch_bytes_max, keys_required }
     }
 
-    /// Adds a record. A record that alone is too large is refused and leaves the rest as it was.
+    /// Adds a record. A record that is too large, or has no key where one is needed, is refused
+    /// and leaves the rest as it was.
     pub(crate) fn push(&mut self, record: &NewRecord<'_>) -> Result<(), ApiError> {
+        if self.keys_required && record.key.is_none() {
+            return Err(ApiError::new(Cause::Unprocessable, "the topic is compacted: a record needs a key"));
+        }
         let bytes = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
         let headers = record.headers.iter().map(|(name, value)| name.len() + bytes(*value) + HEADER_OVERHEAD_BYTES);
         let size = RECORD_OVERHEAD_BYTES + bytes(record.key) + bytes(record.value) + headers.sum::<usize>();
@@ -61,6 +68,11 @@ impl BatchWriter {
     }
 }
 
+/// Whether records without a key could never be compacted.
+pub(crate) fn needs_keys(config: &TopicConfig) -> bool {
+    config.cleanup_policy == CleanupPolicy::Compact
+}
+
 /// The sequence `records` after `sequence`. Sequences wrap from `i32::MAX` to 0, as in Kafka.
 pub(crate) fn advance(sequence: i32, records: usize) -> i32 {
     const SEQUENCES: u64 = 1 << 31;
@@ -81,7 +93,8 @@ mod tests {
     #[test]
     fn a_new_batch_begins_only_at_the_limit_and_sequences_go_on() {
         let identity = ProducerIdentity { id: ProducerId(1), epoch: 0, sequence: 10 };
-        let mut writer = BatchWriter::new(2000, Some(identity));
+        let config = TopicConfig { max_message_bytes: 2000, ..TopicConfig::default() };
+        let mut writer = BatchWriter::new(&config, Some(identity));
         let value = [b'x'; 500];
         for _ in 0..7 {
             writer.push(&NewRecord { value: Some(&value), ..NewRecord::default() }).unwrap();
@@ -104,6 +117,10 @@ mod tests {
 
     #[test]
     fn nothing_added_is_nothing_to_append() {
-        assert!(BatchWriter::new(2000, None).finish().unwrap().is_empty());
+        let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..TopicConfig::default() };
+        let mut writer = BatchWriter::new(&config, None);
+        let refused = writer.push(&NewRecord { value: Some(b"v"), ..NewRecord::default() });
+        assert_eq!(refused.unwrap_err().cause(), Cause::Unprocessable, "a compacted topic needs keys");
+        assert!(writer.finish().unwrap().is_empty());
     }
 }

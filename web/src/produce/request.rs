@@ -81,10 +81,7 @@ impl Request {
         let now_ms = now_ms();
         for record in records {
             let partition = partitioner.choose(record)?;
-            let writer = request
-                .writers
-                .entry(partition)
-                .or_insert_with(|| BatchWriter::new(topic.config.max_message_bytes, identity));
+            let writer = request.writers.entry(partition).or_insert_with(|| BatchWriter::new(&topic.config, identity));
             request.fates.push(match push(writer, record, now_ms) {
                 Ok(()) => Fate::Planned(partition),
                 // Without this record the sequence of the others would be wrong.

@@ -83,8 +83,11 @@ impl ReadQuery {
         self.max_bytes.unwrap_or(limits.read_bytes_default).min(limits.read_bytes_max)
     }
 
-    pub(crate) fn max_records(&self, limits: &Limits) -> usize {
-        self.max_records.unwrap_or(usize::MAX).clamp(1, limits.read_records_max)
+    pub(crate) fn max_records(&self, limits: &Limits) -> Result<usize, ApiError> {
+        match self.max_records {
+            Some(0) => Err(ApiError::malformed("max_records must be at least 1")),
+            asked => Ok(asked.unwrap_or(usize::MAX).min(limits.read_records_max)),
+        }
     }
 
     pub(crate) fn wait(&self, limits: &Limits) -> Result<Duration, ApiError> {

@@ -60,7 +60,10 @@ pub(crate) async fn consume(call: Call) -> ApiResult {
     };
     let max_bytes = bounded("max_bytes", query.max_bytes.as_deref(), limits.read_bytes_default, limits.read_bytes_max)?;
     let max = limits.read_records_max;
-    let max_messages = bounded("max_messages", query.max_messages.as_deref(), max, max)?.max(1);
+    let max_messages = bounded("max_messages", query.max_messages.as_deref(), max, max)?;
+    if max_messages == 0 {
+        return Err(ApiError::malformed("max_messages must be at least 1"));
+    }
     let from = Offset::new(number("offset", query.offset.as_deref())?.unwrap_or(0));
     let topic = topic_or_default(&call, query.topic.as_deref())?;
     let handle = partition(&call, &topic, number("partition", query.partition.as_deref())?)?.handle;

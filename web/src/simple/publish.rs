@@ -118,7 +118,7 @@ async fn append_message(
     acks: Acks,
 ) -> ApiResult {
     let key = message.fields.key.map(natural_key).transpose().map_err(ApiError::malformed)?;
-    let mut writer = BatchWriter::new(place.topic.config.max_message_bytes, identity);
+    let mut writer = BatchWriter::new(&place.topic.config, identity);
     writer.push(&NewRecord {
         timestamp_ms: message.timestamp_ms().unwrap_or_else(now_ms),
         key: key.as_deref(),

@@ -32,6 +32,7 @@ async fn all_bodies_together_are_bounded() {
     let refused = api.post("/publish", format!("{{\"partition\":0,\"x\":\"{}\"}}", "y".repeat(100))).await;
     refused.refused(429, 429);
     assert_eq!(refused.header("retry-after"), Some("1"));
+    assert!(api.get("/metrics").await.text().contains("pubg1_throttled_requests_total{reason=\"bytes\"} 1"));
     api.post("/publish", "{\"partition\":0}").await.ok();
     api.stop().await;
 }

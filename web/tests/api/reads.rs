@@ -42,9 +42,16 @@ async fn a_read_begins_at_an_offset_a_time_or_before_the_end() {
         assert_eq!(reply.header("next-offset"), Some(next.to_string().as_str()), "{query}");
         assert_eq!((reply.header("high-watermark"), reply.header("log-start-offset")), (Some("5"), Some("0")));
     }
-    for query in
-        ["offset=1&tail=1", "timestamp=1&offset=1", "offset=x", "offset=-1", "wait=soon", "format=avro", "max_bytes=-1"]
-    {
+    for query in [
+        "offset=1&tail=1",
+        "timestamp=1&offset=1",
+        "offset=x",
+        "offset=-1",
+        "max_records=0",
+        "wait=soon",
+        "format=avro",
+        "max_bytes=-1",
+    ] {
         api.get(&format!("{RECORDS}?{query}")).await.refused(400, 400);
     }
     let refused = api.get(&format!("{RECORDS}?offset=6")).await.refused(416, 41601);

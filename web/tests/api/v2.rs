@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use pubg1_model::partitioner::partition_for_key;
 use serde_json::{Value, json};
 
-use crate::harness::{Api, V2_BINARY, V2_JSON, V2_TEXT};
+use crate::harness::{Api, NDJSON, V2_BINARY, V2_JSON, V2_TEXT, batch};
 
 #[actix_rt::test]
 async fn records_go_where_they_say_or_where_their_key_hashes() {
@@ -128,5 +128,21 @@ async fn a_record_may_fail_alone() {
         api.post_as("/topics/small", V2_TEXT, json!({"records": many}).to_string()).await.ok()["offsets"].clone();
     let offsets: Vec<u64> = offsets.as_array().unwrap().iter().map(|entry| entry["offset"].as_u64().unwrap()).collect();
     assert_eq!(offsets, (2..22).collect::<Vec<_>>());
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_compacted_topic_needs_keys_on_every_route() {
+    let api = Api::start().await;
+    let body = json!({"topic_name": "table", "configs": {"cleanup_policy": "compact"}});
+    assert_eq!(api.post("/admin/topics", body.to_string()).await.status, 201);
+    let records = json!({"records": [{"value": "a"}, {"key": "k", "value": "b"}]}).to_string();
+    let offsets = api.post_as("/topics/table", V2_TEXT, records).await.ok()["offsets"].clone();
+    assert_eq!((&offsets[0]["error_code"], &offsets[1]["offset"]), (&json!(422), &json!(0)));
+    api.post("/publish?topic=table", "{\"partition\":0}").await.refused(422, 422);
+    let lines = api.post_as("/topics/table", NDJSON, "{\"value\":1}").await;
+    assert_eq!(lines.json()["error_code"], 422);
+    api.post("/topics/table/partitions/0/batches", batch(&[b"v"], None)).await.refused(422, 42208);
+    assert_eq!(api.values("table", 0).await, [json!("b")]);
     api.stop().await;
 }
