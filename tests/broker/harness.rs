@@ -159,26 +159,50 @@ pub(crate) async fn wait_until<T, F: Future<Output = Option<T>>>(what: &str, mut
     panic!("waited {} s for this: {what}", DEADLINE.as_secs());
 }
 
-/// Makes the recovery of a broker that does not run wait until the returned function is called,
-/// whether or not a broker waits then. Recovery reads a partition's leader epochs; a pipe in their
-/// place holds it up until somebody writes.
-pub(crate) fn hold_recovery_up(broker: &TestBroker) -> impl FnOnce() + Send + use<> {
+/// A recovery that is held up: it goes on when this is released, and a broker that is gone needs none.
+pub(crate) struct HeldRecovery {
+    checkpoint: PathBuf,
+    aside: PathBuf,
+    pipe: Option<std::fs::File>,
+}
+
+/// Makes the recovery of a broker that does not run wait until it is released. Recovery reads a
+/// partition's leader epochs; a pipe in their place holds it up until somebody writes.
+pub(crate) fn hold_recovery_up(broker: &TestBroker) -> HeldRecovery {
     let checkpoint = a_checkpoint(&broker.data_dir());
     let aside = checkpoint.with_extension("aside");
     std::fs::rename(&checkpoint, &aside).expect("renamed");
     let made = Command::new("mkfifo").arg(&checkpoint).status().expect("mkfifo runs");
     assert!(made.success());
-    move || {
-        let text = std::fs::read(&aside).expect("a checkpoint");
-        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag");
-        // Without a broker that reads, opening it fails.
-        let pipe = std::fs::OpenOptions::new().write(true).custom_flags(nonblocking).open(&checkpoint);
+    HeldRecovery { checkpoint, aside, pipe: None }
+}
+
+impl HeldRecovery {
+    /// Waits until a recovery has come to the pipe, and keeps it there.
+    pub(crate) async fn reached(&mut self) {
+        let checkpoint = self.checkpoint.clone();
+        let opened = || async { writer_of(&checkpoint) };
+        self.pipe = Some(wait_until("recovery reads the leader epochs", opened).await);
+    }
+
+    /// Lets a recovery that waits go on, and those that begin later.
+    pub(crate) fn release(mut self) {
+        let text = std::fs::read(&self.aside).expect("a checkpoint");
+        let pipe = self.pipe.take().or_else(|| writer_of(&self.checkpoint));
         // The file is back before recovery goes on: it may replace it.
-        std::fs::rename(&aside, &checkpoint).expect("renamed");
-        if let Ok(mut pipe) = pipe {
-            pipe.write_all(&text).expect("written");
+        std::fs::rename(&self.aside, &self.checkpoint).expect("renamed");
+        if let Some(mut pipe) = pipe
+            && let Err(error) = pipe.write_all(&text)
+        {
+            assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe, "{error}");
         }
     }
+}
+
+/// The writing end of a pipe, if somebody reads: without a reader, opening it fails.
+fn writer_of(pipe: &Path) -> Option<std::fs::File> {
+    let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).expect("a flag");
+    std::fs::OpenOptions::new().write(true).custom_flags(nonblocking).open(pipe).ok()
 }
 
 /// The leader epochs of a partition that holds a record.

@@ -111,8 +111,9 @@ async fn a_second_signal_ends_a_broker_at_once() {
     let mut broker = TestBroker::start(&[]).await;
     broker.post("/publish", &json!({ "partition": 0, "value": "x" })).await;
     broker.process.kill().await.expect("the broker is killed");
-    let release = hold_recovery_up(&broker);
+    let mut held = hold_recovery_up(&broker);
     broker.start_again().await;
+    held.reached().await;
 
     // It cannot drain what it has not recovered; the log says that it tries.
     signal(broker.process.pid(), Signal::TERM);
@@ -124,7 +125,7 @@ async fn a_second_signal_ends_a_broker_at_once() {
     signal(broker.process.pid(), Signal::TERM);
     let status = broker.process.ended().await.expect("it ends");
     assert_eq!(status.code(), Some(1));
-    release();
+    held.release();
     broker.start_again().await;
     broker.ready().await;
     assert_eq!(broker.get("/loglen?partition=0").await.1, json!({ "length": 1 }));

@@ -104,8 +104,9 @@ async fn readiness_says_that_recovery_is_under_way() {
     broker.post("/publish", &json!({ "partition": 0, "value": "before" })).await;
     broker.process.kill().await.expect("the broker is killed");
 
-    let release = hold_recovery_up(&broker);
+    let mut held = hold_recovery_up(&broker);
     broker.start_again().await;
+    held.reached().await;
     let (status, readiness) = broker.get("/readyz").await;
     assert_eq!(status, 503, "{readiness}");
     let checks = readiness["checks"].as_array().expect("checks");
@@ -117,7 +118,7 @@ async fn readiness_says_that_recovery_is_under_way() {
     let unhealthy = broker.pubg1(&["cluster", "info"], b"").await;
     assert_eq!(unhealthy.status.code(), Some(10), "{}", String::from_utf8_lossy(&unhealthy.stderr));
 
-    tokio::task::spawn_blocking(release).await.expect("joined");
+    tokio::task::spawn_blocking(move || held.release()).await.expect("joined");
     tokio::time::timeout(DEADLINE, broker.ready()).await.expect("it becomes ready");
     assert_eq!(broker.get("/loglen?partition=0").await.1, json!({ "length": 1 }));
 }
