@@ -8,17 +8,23 @@
 
 mod apply;
 mod command;
+mod error;
 mod image;
+mod tombstones;
 
-pub use command::{EpochExpectation, MetadataCommand, MetadataError, MetadataReply};
+pub use command::{EpochExpectation, LeaderChoice, MetadataCommand, MetadataReply, ReplicaMove};
+pub use error::MetadataError;
 pub use image::{BrokerRegistration, ClusterImage, Incarnation, PartitionImage, TopicImage};
+use tombstones::Tombstones;
 
 /// The most partitions of one topic.
 pub const PARTITIONS_PER_TOPIC_MAX: usize = 10_000;
 /// The most topics of a cluster.
 pub const TOPICS_MAX: usize = 10_000;
-/// The most bytes of an advertised URL and of a cluster id.
+/// The most bytes of an address, of a rack's name and of a cluster id.
 pub const TEXT_BYTES_MAX: usize = 1024;
+/// How many deleted topics are remembered.
+pub const TOMBSTONES_MAX: usize = 100_000;
 
 #[cfg(test)]
 mod tests;

@@ -6,16 +6,19 @@
 //! Reading order: [`ids`], [`offset`] and [`epoch`] are the words; [`record_batch`] is the unit of
 //! append, checksum and storage; [`producer_state`] and [`leader_epochs`] are the two small state
 //! machines every partition carries; [`topic`] and [`cluster`] describe what the cluster agrees on;
-//! [`replication`] is how the replicas of a partition keep one log.
+//! [`replication`] is how the replicas of a partition keep one log; [`controller`] decides who leads,
+//! [`placement`] where replicas are put.
 
 pub mod cluster;
 pub mod compression;
+pub mod controller;
 pub mod epoch;
 pub mod ids;
 pub mod leader_epochs;
 pub mod offset;
 pub mod offset_commit;
 pub mod partitioner;
+pub mod placement;
 pub mod producer_state;
 pub mod record_batch;
 pub mod replication;

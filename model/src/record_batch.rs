@@ -189,8 +189,9 @@ impl<'a> Iterator for BatchIter<'a> {
     }
 }
 
-/// An owned batch from a producer that may be appended: complete, checksum right, header within
-/// the rules. Its records are not looked at (that is [`ValidBatch::check_records`]).
+/// An owned batch that may be appended, from a producer or from another replica: complete, checksum
+/// right, header within the rules. Its records are not looked at (that is
+/// [`ValidBatch::check_records`]).
 #[derive(Clone, Debug)]
 pub struct ValidBatch {
     header: BatchHeader,
@@ -231,6 +232,24 @@ impl ValidBatch {
             at = end;
         }
         if batches.is_empty() { Err(BatchError::Empty) } else { Ok(batches) }
+    }
+
+    /// Splits a run of batches from another replica's log, sharing its memory. Checksums and structure are checked;
+    /// the rules for what a producer may send are not: compaction leaves fewer records than offsets.
+    ///
+    /// # Errors
+    /// The first batch that is none, or whose offsets are impossible: nothing is accepted then.
+    pub fn split_stored(run: &Bytes) -> Result<Vec<Self>, BatchError> {
+        let mut batches = Vec::new();
+        let mut at = 0;
+        while at < run.len() {
+            let header = *Batch::parse(&run[at..])?.header();
+            header.check_stored()?;
+            let end = at + header.total_bytes();
+            batches.push(Self { header, bytes: run.slice(at..end) });
+            at = end;
+        }
+        Ok(batches)
     }
 
     /// Walks over every record and checks that offsets run 0, 1, 2… and that the header's largest

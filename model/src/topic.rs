@@ -1,5 +1,7 @@
 //! What a topic is configured to do with its records.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
 /// What happens to records that are no longer wanted.
@@ -51,15 +53,15 @@ impl Default for TopicConfig {
 }
 
 /// A setting that cannot be honoured.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{setting} = {value}: {reason}")]
 pub struct InvalidTopicConfig {
     /// The setting's name, as it is written in requests.
-    pub setting: &'static str,
+    pub setting: Cow<'static, str>,
     /// What was asked for.
     pub value: u64,
     /// Why it is refused, with the bounds.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
 }
 
 impl TopicConfig {
@@ -68,7 +70,9 @@ impl TopicConfig {
     /// # Errors
     /// The first setting that is out of bounds.
     pub fn validate(&self) -> Result<(), InvalidTopicConfig> {
-        let refuse = |setting, value, reason| Err(InvalidTopicConfig { setting, value, reason });
+        let refuse = |setting: &'static str, value, reason: &'static str| {
+            Err(InvalidTopicConfig { setting: Cow::Borrowed(setting), value, reason: Cow::Borrowed(reason) })
+        };
         if !(16 * 1024..=i32::MAX as u64).contains(&self.segment_bytes) {
             return refuse("segment_bytes", self.segment_bytes, "must be between 16 KiB and 2 GiB - 1");
         }

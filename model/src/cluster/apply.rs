@@ -1,15 +1,16 @@
 //! The rules of each command: first everything is checked, then everything is changed.
 
-use std::{
-    collections::{BTreeSet, btree_map::Entry},
-    sync::Arc,
-};
+mod brokers;
+mod leaders;
+mod moves;
+
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use super::{
-    BrokerRegistration, ClusterImage, EpochExpectation, Incarnation, MetadataCommand, MetadataError, MetadataReply,
-    PARTITIONS_PER_TOPIC_MAX, PartitionImage, TEXT_BYTES_MAX, TOPICS_MAX, TopicImage,
+    ClusterImage, MetadataCommand, MetadataError, MetadataReply, PARTITIONS_PER_TOPIC_MAX, PartitionImage,
+    TEXT_BYTES_MAX, TOPICS_MAX, TopicImage,
 };
-use crate::{BrokerId, LeaderEpoch, PartitionId, ProducerId, TopicId, topic::TopicConfig};
+use crate::{BrokerId, PartitionId, ProducerId, TopicId, topic::TopicConfig};
 
 impl ClusterImage {
     /// Applies a command.
@@ -20,82 +21,65 @@ impl ClusterImage {
         if !self.is_formatted() && !matches!(command, MetadataCommand::FormatCluster { .. }) {
             return Err(MetadataError::NotFormatted);
         }
-        let mut reply = MetadataReply::Done;
+        let reply = self.apply_checked(command)?;
+        self.version += 1;
+        Ok(reply)
+    }
+
+    fn apply_checked(&mut self, command: &MetadataCommand) -> Result<MetadataReply, MetadataError> {
         match command {
             MetadataCommand::FormatCluster { cluster_id } => self.format(cluster_id)?,
-            MetadataCommand::RegisterBroker { broker, http_url, incarnation, replaces } => {
-                let registration = BrokerRegistration { http_url: http_url.clone(), incarnation: *incarnation };
-                self.register(*broker, registration, *replaces)?;
+            MetadataCommand::RegisterBroker { broker, replaces, .. } => {
+                if let Some(registration) = self.new_registration(command) {
+                    self.register(*broker, registration, *replaces)?;
+                }
+            }
+            MetadataCommand::UnregisterBroker { broker } => self.unregister(*broker)?,
+            MetadataCommand::SetDraining { broker, incarnation, draining } => {
+                self.set_draining(*broker, *incarnation, *draining)?;
             }
             MetadataCommand::CreateTopic { id, name, config, partitions, created_ms } => {
                 self.check_new_topic(config, partitions)?;
-                let partitions = partitions.iter().map(|replicas| PartitionImage {
-                    replicas: replicas.clone(),
-                    leader: None,
-                    leader_epoch: LeaderEpoch::ZERO,
-                });
                 self.insert_topic(TopicImage {
                     id: *id,
                     name: name.clone(),
                     config: config.clone(),
                     created_ms: *created_ms,
-                    partitions: partitions.collect(),
+                    partitions: partitions.iter().cloned().map(PartitionImage::new).collect(),
                 })?;
             }
             MetadataCommand::DeleteTopic { id } => {
                 let name = self.names.remove(id).ok_or(MetadataError::UnknownTopic(*id))?;
                 self.topics.remove(&name);
+                Arc::make_mut(&mut self.deleted).insert(*id);
             }
             MetadataCommand::AlterTopic { id, config } => {
                 config.validate()?;
                 self.topic_mut(*id)?.config = config.clone();
             }
-            MetadataCommand::BeginEpochs { partitions, leader } => self.begin_epochs(partitions, *leader)?,
+            MetadataCommand::BeginEpochs { partitions } => self.begin_epochs(partitions)?,
+            MetadataCommand::SetLeaders { leaders } => self.set_leaders(leaders)?,
+            MetadataCommand::BeginMoves { moves } => self.begin_moves(moves)?,
+            MetadataCommand::EndMove { topic_id, partition, epoch, to } => {
+                self.end_move(*topic_id, *partition, *epoch, to)?;
+            }
+            MetadataCommand::CancelMove { topic_id, partition, to } => self.cancel_move(*topic_id, *partition, to)?,
             MetadataCommand::ReserveProducerIds { count } => {
                 let first = ProducerId(self.next_producer_id);
                 let next = self.next_producer_id.checked_add(i64::from(*count)).filter(|_| *count > 0);
                 self.next_producer_id = next.ok_or(MetadataError::ProducerIds(*count))?;
-                reply = MetadataReply::ProducerIds { first, count: *count };
+                return Ok(MetadataReply::ProducerIds { first, count: *count });
             }
         }
-        self.version += 1;
-        Ok(reply)
+        Ok(MetadataReply::Done)
     }
 
     fn format(&mut self, cluster_id: &str) -> Result<(), MetadataError> {
         if self.is_formatted() {
             return Err(MetadataError::AlreadyFormatted { cluster_id: self.cluster_id.clone() });
         }
-        if !(1..=TEXT_BYTES_MAX).contains(&cluster_id.len()) {
-            return Err(MetadataError::Text { field: "cluster_id", form: "" });
-        }
+        check_text("cluster_id", cluster_id, true, "")?;
         cluster_id.clone_into(&mut self.cluster_id);
-        Ok(())
-    }
-
-    fn register(
-        &mut self,
-        broker: BrokerId,
-        registration: BrokerRegistration,
-        replaces: Option<Incarnation>,
-    ) -> Result<(), MetadataError> {
-        let url = &registration.http_url;
-        let is_http = url.starts_with("http://") || url.starts_with("https://");
-        if !is_http || url.len() > TEXT_BYTES_MAX {
-            return Err(MetadataError::Text { field: "http_url", form: " and begin with http:// or https://" });
-        }
-        match self.brokers.entry(broker) {
-            // The same life may say again, or anew, where it is reached.
-            Entry::Occupied(known)
-                if replaces != Some(known.get().incarnation) && registration.incarnation != known.get().incarnation =>
-            {
-                return Err(MetadataError::StaleIncarnation { broker, current: known.get().incarnation });
-            }
-            Entry::Vacant(_) if replaces.is_some() => return Err(MetadataError::UnknownBroker(broker)),
-            entry => {
-                entry.insert_entry(registration);
-            }
-        }
         Ok(())
     }
 
@@ -107,19 +91,29 @@ impl ClusterImage {
         if !(1..=PARTITIONS_PER_TOPIC_MAX).contains(&partitions.len()) {
             return Err(MetadataError::PartitionCount(partitions.len()));
         }
-        let (replicas, brokers) = (partitions[0].len(), self.brokers.len());
-        if !(1..=brokers).contains(&replicas) {
-            return Err(MetadataError::ReplicationFactor { replicas, brokers });
-        }
+        let replicas = partitions[0].len();
+        self.check_replication_factor(replicas)?;
         for (partition, assigned) in (0..).map(PartitionId).zip(partitions) {
-            if assigned.len() != replicas || assigned.iter().collect::<BTreeSet<_>>().len() != replicas {
+            if assigned.len() != replicas || has_repetition(assigned) {
                 return Err(MetadataError::Replicas { partition });
             }
-            if let Some(unknown) = assigned.iter().find(|broker| !self.brokers.contains_key(broker)) {
-                return Err(MetadataError::UnknownBroker(*unknown));
-            }
+            self.check_registered(assigned)?;
         }
         Ok(())
+    }
+
+    fn check_replication_factor(&self, replicas: usize) -> Result<(), MetadataError> {
+        let brokers = self.brokers.len();
+        if (1..=brokers).contains(&replicas) {
+            Ok(())
+        } else {
+            Err(MetadataError::ReplicationFactor { replicas, brokers })
+        }
+    }
+
+    fn check_registered(&self, brokers: &[BrokerId]) -> Result<(), MetadataError> {
+        let unknown = brokers.iter().find(|broker| !self.brokers.contains_key(broker));
+        unknown.map_or(Ok(()), |unknown| Err(MetadataError::UnknownBroker(*unknown)))
     }
 
     fn insert_topic(&mut self, topic: TopicImage) -> Result<(), MetadataError> {
@@ -129,46 +123,11 @@ impl ClusterImage {
         if self.names.contains_key(&topic.id) {
             return Err(MetadataError::TopicIdExists(topic.id));
         }
+        if self.was_deleted(topic.id) {
+            return Err(MetadataError::TopicIdDeleted(topic.id));
+        }
         self.names.insert(topic.id, topic.name.clone());
         self.topics.insert(topic.name.clone(), Arc::new(topic));
-        Ok(())
-    }
-
-    fn begin_epochs(&mut self, changes: &[EpochExpectation], leader: Option<BrokerId>) -> Result<(), MetadataError> {
-        if let Some(leader) = leader.filter(|leader| !self.brokers.contains_key(leader)) {
-            return Err(MetadataError::UnknownBroker(leader));
-        }
-        let mut seen = BTreeSet::new();
-        for change in changes {
-            self.check_epoch(change, leader)?;
-            let EpochExpectation { topic_id, partition, .. } = *change;
-            if !seen.insert((topic_id, partition)) {
-                return Err(MetadataError::RepeatedPartition { topic_id, partition });
-            }
-        }
-        for change in changes {
-            let partitions = &mut self.topic_mut(change.topic_id)?.partitions;
-            if let Some(partition) = usize::try_from(change.partition.0).ok().and_then(|at| partitions.get_mut(at)) {
-                partition.leader_epoch = change.expected.next();
-                partition.leader = leader;
-            }
-        }
-        Ok(())
-    }
-
-    fn check_epoch(&self, change: &EpochExpectation, leader: Option<BrokerId>) -> Result<(), MetadataError> {
-        let EpochExpectation { topic_id, partition, expected } = *change;
-        let topic = self.topic_by_id(topic_id).ok_or(MetadataError::UnknownTopic(topic_id))?;
-        let image = topic.partition(partition).ok_or(MetadataError::UnknownPartition { topic_id, partition })?;
-        if image.leader_epoch != expected {
-            return Err(MetadataError::StaleEpoch { topic_id, partition, current: image.leader_epoch, expected });
-        }
-        if expected == LeaderEpoch::MAX {
-            return Err(MetadataError::EpochsExhausted { topic_id, partition });
-        }
-        if let Some(leader) = leader.filter(|leader| !image.replicas.contains(leader)) {
-            return Err(MetadataError::NotAReplica { topic_id, partition, leader });
-        }
         Ok(())
     }
 
@@ -177,4 +136,42 @@ impl ClusterImage {
         let topic = self.names.get(&id).and_then(|name| self.topics.get_mut(name));
         topic.map(Arc::make_mut).ok_or(MetadataError::UnknownTopic(id))
     }
+
+    fn partition_of(&self, topic_id: TopicId, partition: PartitionId) -> Result<&PartitionImage, MetadataError> {
+        let topic = self.topic_by_id(topic_id).ok_or(MetadataError::UnknownTopic(topic_id))?;
+        topic.partition(partition).ok_or(MetadataError::UnknownPartition { topic_id, partition })
+    }
+
+    fn partition_mut(
+        &mut self,
+        topic_id: TopicId,
+        partition: PartitionId,
+    ) -> Result<&mut PartitionImage, MetadataError> {
+        let partitions = &mut self.topic_mut(topic_id)?.partitions;
+        let found = usize::try_from(partition.0).ok().and_then(|at| partitions.get_mut(at));
+        found.ok_or(MetadataError::UnknownPartition { topic_id, partition })
+    }
+}
+
+fn has_repetition(brokers: &[BrokerId]) -> bool {
+    brokers.iter().collect::<BTreeSet<_>>().len() != brokers.len()
+}
+
+fn check_text(field: &'static str, text: &str, has_form: bool, form: &'static str) -> Result<(), MetadataError> {
+    if has_form && (1..=TEXT_BYTES_MAX).contains(&text.len()) {
+        Ok(())
+    } else {
+        Err(MetadataError::Text { field: Cow::Borrowed(field), form: Cow::Borrowed(form) })
+    }
+}
+
+/// Refuses a command that names a partition twice.
+fn check_distinct(partitions: impl Iterator<Item = (TopicId, PartitionId)>) -> Result<(), MetadataError> {
+    let mut seen = BTreeSet::new();
+    for (topic_id, partition) in partitions {
+        if !seen.insert((topic_id, partition)) {
+            return Err(MetadataError::RepeatedPartition { topic_id, partition });
+        }
+    }
+    Ok(())
 }

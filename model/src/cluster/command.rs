@@ -2,10 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Incarnation, PARTITIONS_PER_TOPIC_MAX, TEXT_BYTES_MAX, TOPICS_MAX};
+use super::Incarnation;
 use crate::{
-    BrokerId, LeaderEpoch, PartitionId, ProducerId, TopicId, TopicName,
-    topic::{InvalidTopicConfig, TopicConfig},
+    BrokerId, LeaderEpoch, PartitionId, ProducerId, TopicId, TopicName, replication::StorageId, topic::TopicConfig,
 };
 
 /// A change of the cluster.
@@ -23,10 +22,31 @@ pub enum MetadataCommand {
         broker: BrokerId,
         /// Where clients reach it: `http://host:port`.
         http_url: String,
+        /// Where the other brokers reach it: `host:port`; may be empty when it is alone.
+        rpc_address: String,
         /// The life that registers.
         incarnation: Incarnation,
+        /// Its disk.
+        storage: StorageId,
+        /// The rack it stands in, if that matters.
+        rack: Option<String>,
         /// The life that it replaces: the one in the image, `None` when there is none.
         replaces: Option<Incarnation>,
+    },
+    /// Forgets a broker that keeps no partition.
+    UnregisterBroker {
+        /// Its number.
+        broker: BrokerId,
+    },
+    /// Takes a broker out of service, or back: one that drains leads nothing and gets nothing new.
+    /// Its next life does not drain.
+    SetDraining {
+        /// Its number.
+        broker: BrokerId,
+        /// The life that is meant.
+        incarnation: Incarnation,
+        /// Whether it drains.
+        draining: bool,
     },
     /// Creates a topic whose partitions nobody leads yet.
     CreateTopic {
@@ -53,12 +73,42 @@ pub enum MetadataCommand {
         /// All its settings.
         config: TopicConfig,
     },
-    /// Begins the next epoch of some partitions, of all or of none.
+    /// Begins the next epoch of some partitions, of all or of none. Nobody leads in it yet.
     BeginEpochs {
         /// The partitions, each at most once, and the epochs that end.
         partitions: Vec<EpochExpectation>,
-        /// Who leads in the new epochs: a replica of each, or nobody.
-        leader: Option<BrokerId>,
+    },
+    /// Says who leads some partitions, all or none, in epochs in which nobody has led yet.
+    SetLeaders {
+        /// The partitions, each at most once, and their leaders.
+        leaders: Vec<LeaderChoice>,
+    },
+    /// Begins to move some partitions to other replicas, all or none. Until the end of its move a
+    /// partition is kept by both sets.
+    BeginMoves {
+        /// The partitions, each at most once, and where they go.
+        moves: Vec<ReplicaMove>,
+    },
+    /// Ends a move whose new replicas can stand alone, as the leader of the epoch has found. A
+    /// leader that is not among them leads no more.
+    EndMove {
+        /// The topic.
+        topic_id: TopicId,
+        /// The partition's number in it.
+        partition: PartitionId,
+        /// The epoch of the leader.
+        epoch: LeaderEpoch,
+        /// The new replicas of the move that ends.
+        to: Vec<BrokerId>,
+    },
+    /// Takes a move back. A leader that is not among the former replicas leads no more.
+    CancelMove {
+        /// The topic.
+        topic_id: TopicId,
+        /// The partition's number in it.
+        partition: PartitionId,
+        /// The new replicas of the move that is cancelled.
+        to: Vec<BrokerId>,
     },
     /// Takes producer ids out of the pool for good.
     ReserveProducerIds {
@@ -79,8 +129,39 @@ pub struct EpochExpectation {
     pub expected: LeaderEpoch,
 }
 
+/// Who leads a partition in an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaderChoice {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition's number in it.
+    pub partition: PartitionId,
+    /// The epoch it was chosen for: the current one.
+    pub epoch: LeaderEpoch,
+    /// A replica.
+    pub leader: BrokerId,
+    /// The life of it that was chosen: the one that is registered.
+    pub incarnation: Incarnation,
+}
+
+/// A partition that gets other replicas.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplicaMove {
+    /// The topic.
+    pub topic_id: TopicId,
+    /// The partition's number in it.
+    pub partition: PartitionId,
+    /// Its replicas now.
+    pub expected: Vec<BrokerId>,
+    /// Its replicas afterwards, the preferred leader first.
+    pub to: Vec<BrokerId>,
+}
+
 /// The answer to a command that was applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MetadataReply {
     /// It is done.
     Done,
@@ -91,118 +172,4 @@ pub enum MetadataReply {
         /// How many.
         count: u32,
     },
-}
-
-/// Why a command was refused. The image is as it was.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MetadataError {
-    /// The cluster has no identity yet.
-    #[error("the cluster is not formatted")]
-    NotFormatted,
-    /// The cluster has an identity already.
-    #[error("the cluster is formatted already, as {cluster_id}")]
-    AlreadyFormatted {
-        /// Its identity.
-        cluster_id: String,
-    },
-    /// A text is empty or too long, or no URL.
-    #[error("{field} must have 1 to {TEXT_BYTES_MAX} bytes{form}")]
-    Text {
-        /// The field.
-        field: &'static str,
-        /// What else is demanded.
-        form: &'static str,
-    },
-    /// No such broker.
-    #[error("broker {0} is not registered")]
-    UnknownBroker(BrokerId),
-    /// Another life of the broker has registered.
-    #[error("broker {broker} is registered by another process, incarnation {current}; broker ids must be unique")]
-    StaleIncarnation {
-        /// The broker.
-        broker: BrokerId,
-        /// The life that is registered.
-        current: Incarnation,
-    },
-    /// The name is in use.
-    #[error("topic {0} exists already")]
-    TopicExists(TopicName),
-    /// The id is in use.
-    #[error("a topic with id {0} exists already")]
-    TopicIdExists(TopicId),
-    /// No such topic.
-    #[error("there is no topic with id {0}")]
-    UnknownTopic(TopicId),
-    /// No such partition.
-    #[error("the topic with id {topic_id} has no partition {partition}")]
-    UnknownPartition {
-        /// The topic.
-        topic_id: TopicId,
-        /// The partition.
-        partition: PartitionId,
-    },
-    /// Too many topics.
-    #[error("a cluster has at most {TOPICS_MAX} topics; delete one first")]
-    TooManyTopics,
-    /// Too few or too many partitions.
-    #[error("a topic has 1 to {PARTITIONS_PER_TOPIC_MAX} partitions, not {0}")]
-    PartitionCount(usize),
-    /// Too few or too many replicas.
-    #[error("the replication factor must be 1 to {brokers}, the number of brokers, not {replicas}")]
-    ReplicationFactor {
-        /// Replicas that were asked for.
-        replicas: usize,
-        /// Brokers that are registered.
-        brokers: usize,
-    },
-    /// Partitions differ in their number of replicas, or a broker occurs twice.
-    #[error("the replicas of partition {partition} are not as many different brokers as those of partition 0")]
-    Replicas {
-        /// The partition.
-        partition: PartitionId,
-    },
-    /// A setting that cannot be honoured.
-    #[error(transparent)]
-    Config(#[from] InvalidTopicConfig),
-    /// The partition is in another epoch than expected.
-    #[error("partition {partition} of {topic_id} is in leader epoch {current}, not {expected}")]
-    StaleEpoch {
-        /// The topic.
-        topic_id: TopicId,
-        /// The partition.
-        partition: PartitionId,
-        /// The epoch that it is in.
-        current: LeaderEpoch,
-        /// The epoch that was expected.
-        expected: LeaderEpoch,
-    },
-    /// The new leader does not keep the partition.
-    #[error("broker {leader} is no replica of partition {partition} of {topic_id}")]
-    NotAReplica {
-        /// The topic.
-        topic_id: TopicId,
-        /// The partition.
-        partition: PartitionId,
-        /// The broker.
-        leader: BrokerId,
-    },
-    /// A partition occurs twice in one command.
-    #[error("partition {partition} of {topic_id} occurs twice")]
-    RepeatedPartition {
-        /// The topic.
-        topic_id: TopicId,
-        /// The partition.
-        partition: PartitionId,
-    },
-    /// There are no epochs left, after 2³¹ of them.
-    #[error("partition {partition} of {topic_id} has used up its leader epochs")]
-    EpochsExhausted {
-        /// The topic.
-        topic_id: TopicId,
-        /// The partition.
-        partition: PartitionId,
-    },
-    /// None asked for, or not so many left.
-    #[error("{0} producer ids cannot be reserved")]
-    ProducerIds(u32),
 }

@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{BrokerId, LeaderEpoch, PartitionId, TopicId, TopicName, topic::TopicConfig};
+use super::Tombstones;
+use crate::{
+    BrokerId, LeaderEpoch, PartitionId, TopicId, TopicName,
+    replication::{ReplicaSet, StorageId},
+    topic::TopicConfig,
+};
 
 /// One life of a broker process: random, new at each start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,6 +22,12 @@ impl Incarnation {
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
+    }
+
+    /// A short form, as telling as 64 random bits are.
+    #[must_use]
+    pub const fn as_u64(self) -> u64 {
+        self.0.as_u64_pair().0
     }
 }
 
@@ -31,8 +42,18 @@ impl fmt::Display for Incarnation {
 pub struct BrokerRegistration {
     /// Where clients reach it: `http://host:port`.
     pub http_url: String,
+    /// Where the other brokers reach it: `host:port`; may be empty when it is alone.
+    pub rpc_address: String,
     /// Which life of it this is.
     pub incarnation: Incarnation,
+    /// Its disk.
+    pub storage: StorageId,
+    /// The version of the image that first showed this life: a later life has a greater one.
+    pub registration: u64,
+    /// The rack it stands in, if that matters.
+    pub rack: Option<String>,
+    /// Whether it is being taken out of service: it leads nothing and gets no new replicas.
+    pub draining: bool,
 }
 
 /// A partition: where it is kept and who leads it.
@@ -40,10 +61,55 @@ pub struct BrokerRegistration {
 pub struct PartitionImage {
     /// The brokers that keep it, the preferred leader first.
     pub replicas: Vec<BrokerId>,
+    /// The brokers that will keep it once its move has ended, if one is under way.
+    pub moving_to: Option<Vec<BrokerId>>,
     /// The one that leads it in the current epoch, if any.
     pub leader: Option<BrokerId>,
-    /// The current epoch; [`LeaderEpoch::ZERO`] until the first leader.
+    /// The life of the leader that was chosen. No other life of it may lead in this epoch.
+    pub leader_incarnation: Option<Incarnation>,
+    /// The current epoch; [`LeaderEpoch::ZERO`] until the first election.
     pub leader_epoch: LeaderEpoch,
+    /// Whether a leader was ever set: if not, nothing was ever acknowledged.
+    pub led: bool,
+    /// Who led last, while nobody leads: it may not have heard yet that it does not.
+    pub deposed: Option<(BrokerId, Incarnation)>,
+}
+
+impl PartitionImage {
+    /// A new partition.
+    #[must_use]
+    pub const fn new(replicas: Vec<BrokerId>) -> Self {
+        Self {
+            replicas,
+            moving_to: None,
+            leader: None,
+            leader_incarnation: None,
+            leader_epoch: LeaderEpoch::ZERO,
+            led: false,
+            deposed: None,
+        }
+    }
+
+    /// The brokers whose quorums decide.
+    #[must_use]
+    pub fn replica_set(&self) -> ReplicaSet {
+        match &self.moving_to {
+            None => ReplicaSet::Stable(self.replicas.clone()),
+            Some(new) => ReplicaSet::Joint { old: self.replicas.clone(), new: new.clone() },
+        }
+    }
+
+    /// Every broker that keeps it or is about to, each once.
+    pub fn members(&self) -> impl Iterator<Item = BrokerId> {
+        let new = self.moving_to.as_deref().unwrap_or_default();
+        self.replicas.iter().chain(new.iter().filter(|broker| !self.replicas.contains(broker))).copied()
+    }
+
+    /// Whether this broker keeps it or is about to.
+    #[must_use]
+    pub fn is_kept_by(&self, broker: BrokerId) -> bool {
+        self.members().any(|member| member == broker)
+    }
 }
 
 /// A topic.
@@ -90,6 +156,8 @@ pub struct ClusterImage {
     pub next_producer_id: i64,
     /// Follows `topics`.
     pub(super) names: BTreeMap<TopicId, TopicName>,
+    /// Shared by clones: it changes rarely.
+    pub(super) deleted: Arc<Tombstones>,
 }
 
 impl ClusterImage {
@@ -117,6 +185,18 @@ impl ClusterImage {
         self.topic(topic)?.partition(partition)
     }
 
+    /// A partition of the topic with this id.
+    #[must_use]
+    pub fn partition_by_id(&self, topic_id: TopicId, partition: PartitionId) -> Option<&PartitionImage> {
+        self.topic_by_id(topic_id)?.partition(partition)
+    }
+
+    /// Whether the topic with this id is among those that were deleted last.
+    #[must_use]
+    pub fn was_deleted(&self, id: TopicId) -> bool {
+        self.deleted.contains(id)
+    }
+
     /// How many partitions all topics have together.
     #[must_use]
     pub fn partition_count(&self) -> usize {
@@ -133,6 +213,7 @@ struct StoredImage {
     brokers: BTreeMap<BrokerId, BrokerRegistration>,
     topics: Vec<TopicImage>,
     next_producer_id: i64,
+    deleted: Vec<TopicId>,
 }
 
 impl From<ClusterImage> for StoredImage {
@@ -143,6 +224,7 @@ impl From<ClusterImage> for StoredImage {
             brokers: image.brokers,
             topics: image.topics.into_values().map(Arc::unwrap_or_clone).collect(),
             next_producer_id: image.next_producer_id,
+            deleted: image.deleted.iter().collect(),
         }
     }
 }
@@ -156,6 +238,7 @@ impl From<StoredImage> for ClusterImage {
             names: stored.topics.iter().map(|topic| (topic.id, topic.name.clone())).collect(),
             topics: stored.topics.into_iter().map(|topic| (topic.name.clone(), Arc::new(topic))).collect(),
             next_producer_id: stored.next_producer_id,
+            deleted: Arc::new(stored.deleted.into_iter().collect()),
         }
     }
 }

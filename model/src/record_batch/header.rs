@@ -221,4 +221,25 @@ impl BatchHeader {
         }
         Ok(())
     }
+
+    /// What holds for every batch of a log, a compacted one included.
+    ///
+    /// # Errors
+    /// [`BatchError::Field`] naming the field.
+    pub fn check_stored(&self) -> Result<(), BatchError> {
+        let refuse = |field, value, reason| Err(BatchError::Field { field, value, reason });
+        if self.first_offset().is_none() {
+            return refuse("base_offset", self.base_offset, "must not be negative");
+        }
+        if self.leader_epoch().is_none() {
+            return refuse("partition_leader_epoch", i64::from(self.partition_leader_epoch), "must not be negative");
+        }
+        if self.last_offset_delta < 0 || self.last_offset().is_none() {
+            return refuse("last_offset_delta", i64::from(self.last_offset_delta), "leads to no offset");
+        }
+        if u64::try_from(self.record_count).map_or(true, |records| records > self.offsets_spanned()) {
+            return refuse("record_count", i64::from(self.record_count), "must not exceed the offsets of the batch");
+        }
+        Ok(())
+    }
 }

@@ -317,10 +317,10 @@ proptest! {
         leader.fence(epoch(99)).unwrap();
         leader.elect(epoch(99), leader.identity().incarnation, three(), 0).unwrap();
         follower.follow(epoch(99), BrokerId(0)).unwrap();
-        let mut questions = 0;
+        let (mut questions, most) = (0, log.len() + 1);
         while let Some(query) = follower.epoch_end_query() {
             questions += 1;
-            prop_assert!(questions <= log.len() + 1, "one for each epoch of the log at most");
+            prop_assert!(questions <= most, "one for each epoch of the log at most");
             for effect in follower.on_epoch_end(&leader.epoch_end(&query).unwrap()).unwrap() {
                 let Effect::Truncate { to } = effect else { panic!("{effect:?}") };
                 log.truncate(usize::try_from(to.get()).unwrap());
