@@ -157,6 +157,26 @@ pub enum AppendError {
         /// The epoch of the append.
         received: LeaderEpoch,
     },
+    /// A batch of the leader's log does not come next in this one.
+    #[error("a batch of {records} records from offset {first} on does not continue the log, which ends at {log_end}")]
+    NotNext {
+        /// Where it should begin.
+        log_end: Offset,
+        /// Where it begins, as it says.
+        first: i64,
+        /// How many offsets it takes.
+        records: u64,
+    },
+    /// A batch of the leader's log is of another epoch than the one that was recorded for its offset.
+    #[error("the batch at offset {offset} is of leader epoch {epoch}, there {assigned:?} was recorded")]
+    OtherEpoch {
+        /// The batch's first offset.
+        offset: Offset,
+        /// The batch's epoch.
+        epoch: i32,
+        /// The epoch that its offset belongs to, if one is known.
+        assigned: Option<LeaderEpoch>,
+    },
     /// The batch would pass the largest offset.
     #[error("the partition has used up its offsets")]
     OffsetsExhausted,

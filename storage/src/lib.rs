@@ -27,6 +27,7 @@ mod scan;
 mod segment;
 mod shared;
 mod time_index;
+mod verification;
 
 #[cfg(test)]
 mod tests;
@@ -38,3 +39,4 @@ pub use flush::{Flushed, PendingFlush};
 pub use log::{Appended, Deleted, PartitionLog};
 pub use reader::{LogReader, LogSlice};
 pub use recovery::RecoveryReport;
+pub use verification::VerificationJob;

@@ -3,6 +3,7 @@
 mod append;
 mod cleaning;
 mod group_commit;
+mod replicated;
 mod retention;
 mod truncation;
 

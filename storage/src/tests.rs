@@ -7,3 +7,4 @@ mod files;
 mod fixtures;
 mod model;
 mod readers;
+mod replicated;

@@ -60,7 +60,7 @@ impl PartitionLog {
             self.begin_epoch(epoch)?;
         }
         let interval_bytes = self.config.index_interval_bytes;
-        let active = self.active_for(bytes, last_offset, now_ms)?;
+        let active = self.active_for(bytes, base_offset, last_offset, now_ms)?;
         active.append(batch, &header, interval_bytes, now_ms)?;
         self.producers.record(&header);
         self.log_end = log_end;
@@ -68,10 +68,11 @@ impl PartitionLog {
         Ok(Appended { base_offset, last_offset, duplicate: false })
     }
 
-    /// The active segment, a new one if the batch does not fit or the old one is too old.
-    fn active_for(
+    /// The active segment, a new one, that begins at `begin`, if the batch does not fit or the old one is too old.
+    pub(super) fn active_for(
         &mut self,
         bytes: usize,
+        begin: Offset,
         last_offset: Offset,
         now_ms: i64,
     ) -> Result<&mut ActiveSegment, StorageError> {
@@ -85,9 +86,9 @@ impl PartitionLog {
                 self.active = None;
             }
             let capacity = self.capacity(bytes);
-            let new = ActiveSegment::create(&self.disk, &self.dir, self.log_end, capacity, now_ms)?;
+            let new = ActiveSegment::create(&self.disk, &self.dir, begin, capacity, now_ms)?;
             if let Err(error) = self.seal_active() {
-                SegmentPaths::new(&self.dir, self.log_end).remove()?;
+                SegmentPaths::new(&self.dir, begin).remove()?;
                 return Err(error);
             }
             self.active = Some(new);

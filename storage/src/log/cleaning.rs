@@ -6,6 +6,7 @@ use pubg1_model::{Offset, topic::CleanupPolicy};
 
 use super::PartitionLog;
 use crate::{
+    VerificationJob,
     compaction::{Compacted, CompactionJob, KEYS_MAX},
     disk::sync_dir,
     error::StorageError,
@@ -46,6 +47,46 @@ impl PartitionLog {
             interval_bytes: self.config.index_interval_bytes,
             keys_max: KEYS_MAX,
         })
+    }
+
+    /// The computing of the checksums of the first closed segment that ends above `from`; `None` when there is none that
+    /// is flushed.
+    #[must_use]
+    pub fn begin_verification(&self, from: Offset) -> Option<VerificationJob> {
+        let at = (0..self.sealed.len()).find(|at| self.sealed_end(*at) > from)?;
+        let segment = &self.sealed[at];
+        if self.rolled.iter().any(|rolled| rolled.segment.base == segment.base) {
+            return None;
+        }
+        Some(self.verification_of(segment, self.sealed_end(at), None))
+    }
+
+    /// The same for the segment that holds `offset`, be it closed or not: its flushed part.
+    #[must_use]
+    pub fn begin_verification_at(&self, offset: Offset) -> Option<VerificationJob> {
+        match &self.active {
+            Some(active) if active.segment().base <= offset => {
+                let bytes = self.active_flushed_bytes;
+                let flushed =
+                    active.segment().batches(0).map_while(Result::ok).take_while(|batch| batch.end() <= bytes);
+                let end = flushed.last().map(|batch| batch.last_offset.plus(1))?;
+                Some(self.verification_of(active.segment(), end, Some(bytes as u64)))
+            }
+            _ => self.begin_verification(offset),
+        }
+    }
+
+    fn verification_of(&self, segment: &Segment, end: Offset, bytes: Option<u64>) -> VerificationJob {
+        VerificationJob {
+            shared: Arc::clone(&self.flush),
+            generation: self.flush.generation(),
+            path: segment.paths.log.clone(),
+            base: segment.base,
+            end,
+            bytes,
+            gaps_end: self.flush.checkpoint().gaps_end,
+            epochs: self.epochs.clone(),
+        }
     }
 
     /// Puts the compacted segments in the place of the old ones. Readers keep what they hold.

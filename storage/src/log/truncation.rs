@@ -27,8 +27,8 @@ struct Cut {
 
 impl PartitionLog {
     /// Removes every batch that holds a record at or above `offset`, durably, and returns the new
-    /// log end: `offset`, or less when it lies within a batch or in a gap. An offset at or above the log end
-    /// changes nothing.
+    /// log end: `offset`, or less when it lies within a batch or in a gap. Above the log end nothing
+    /// changes; at the log end, an epoch that begins there and has no record is forgotten.
     ///
     /// Readers keep what they hold: the segment that is cut is written anew, and the old file
     /// lives until they let go of it. Waits for a flush that is running.
@@ -40,6 +40,7 @@ impl PartitionLog {
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, StorageError> {
         self.flush.check()?;
         if offset >= self.log_end {
+            self.forget_epochs_at_the_end(offset)?;
             return Ok(self.log_end);
         }
         let segments: Vec<Arc<Segment>> = self.segments().cloned().collect();
@@ -78,6 +79,15 @@ impl PartitionLog {
         self.finish_truncation(&segments, &cut, prefix).map_err(|error| flush.fail_with(error))?;
         drop(paused);
         Ok(log_end)
+    }
+
+    fn forget_epochs_at_the_end(&mut self, offset: Offset) -> Result<(), StorageError> {
+        let mut epochs = self.epochs.clone();
+        if epochs.truncate_to(offset) {
+            epoch_checkpoint::store(&*self.disk, &self.dir, &epochs)?;
+            self.epochs = epochs;
+        }
+        Ok(())
     }
 
     /// Brings files, epochs and producers to where the log ends now.

@@ -6,13 +6,14 @@ use proptest::prelude::*;
 use pubg1_model::{
     LeaderEpoch, Offset,
     compression::Compression,
+    leader_epochs::EpochStart,
     record_batch::{ValidBatch, assign},
     topic::TopicConfig,
 };
 use tempfile::TempDir;
 
 use super::fixtures::{batch_of, contents, flush, open, small_segments, temp_dir};
-use crate::{PartitionLog, PendingFlush, ReadError};
+use crate::{Appended, PartitionLog, PendingFlush, ReadError};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -22,10 +23,21 @@ enum Step {
         producer: Option<u8>,
         codec: u16,
     },
+    /// A batch that comes from a leader, perhaps in a newer epoch.
+    Replicate {
+        records: usize,
+        value_bytes: usize,
+        producer: Option<u8>,
+        new_epoch: bool,
+    },
     Resend {
         producer: u8,
     },
     NewEpoch,
+    /// Everything is dropped, and the log begins again so far behind its end.
+    Restart {
+        ahead: u64,
+    },
     Flush,
     /// Begins a flush and completes it some steps later.
     BeginFlush,
@@ -48,8 +60,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         20 => (1..4_usize, 0..4000_usize, prop::option::of(0..3_u8), 0..5_u16)
             .prop_map(|(records, value_bytes, producer, codec)| Step::Append { records, value_bytes, producer, codec }),
+        8 => (1..4_usize, 0..4000_usize, prop::option::of(0..3_u8), prop::bool::weighted(0.1)).prop_map(
+            |(records, value_bytes, producer, new_epoch)| Step::Replicate { records, value_bytes, producer, new_epoch }
+        ),
         4 => (0..3_u8).prop_map(|producer| Step::Resend { producer }),
         1 => Just(Step::NewEpoch),
+        1 => (0..20_u64).prop_map(|ahead| Step::Restart { ahead }),
         3 => Just(Step::Flush),
         2 => Just(Step::BeginFlush),
         2 => Just(Step::CompleteFlush),
@@ -111,6 +127,33 @@ impl Harness {
     }
 
     fn append(&mut self, records: usize, value_bytes: usize, producer: Option<u8>, codec: u16) {
+        let (sent, producer) = self.make(records, value_bytes, producer, codec);
+        let (epoch, now_ms, base) = (self.epoch, self.now_ms, self.log_end);
+        let appended = self.log().append(&sent, epoch, now_ms).unwrap();
+        assert_eq!((appended.base_offset, appended.duplicate), (base, false));
+        self.note(appended, records, producer, sent);
+    }
+
+    fn replicate(&mut self, records: usize, value_bytes: usize, producer: Option<u8>) {
+        let (sent, producer) = self.make(records, value_bytes, producer, 0);
+        let (epoch, now_ms, base) = (self.epoch, self.now_ms, self.log_end);
+        let mut bytes = sent.bytes().to_vec();
+        assign(&mut bytes, base, epoch);
+        let batches = ValidBatch::split_stored(&bytes.into()).unwrap();
+        self.log().record_epochs([EpochStart { epoch, start_offset: base }]).unwrap();
+        let appended = self.log().append_replicated(&batches[0], now_ms).unwrap();
+        assert_eq!((appended.base_offset, appended.duplicate), (base, false));
+        assert!(self.log().append_replicated(&batches[0], now_ms).is_err(), "it is there already");
+        self.note(appended, records, producer, sent);
+    }
+
+    fn make(
+        &mut self,
+        records: usize,
+        value_bytes: usize,
+        producer: Option<u8>,
+        codec: u16,
+    ) -> (ValidBatch, Option<(u8, i32)>) {
         let identity = producer.map(|producer| {
             let last = self.batches.iter().rev().find(|stored| stored.producer.is_some_and(|(id, _)| id == producer));
             let sequence = if let Some(last) = last {
@@ -123,14 +166,15 @@ impl Harness {
         });
         let codec = Compression::from_wire(codec).unwrap();
         let sent = batch_of(codec, records, value_bytes, self.now_ms, identity);
-        let (epoch, now_ms, base) = (self.epoch, self.now_ms, self.log_end);
-        let appended = self.log().append(&sent, epoch, now_ms).unwrap();
-        assert_eq!((appended.base_offset, appended.duplicate), (base, false));
+        (sent, producer.zip(identity.map(|(_, sequence)| sequence)))
+    }
+
+    fn note(&mut self, appended: Appended, records: usize, producer: Option<(u8, i32)>, sent: ValidBatch) {
+        let (epoch, base) = (self.epoch, self.log_end);
         self.log_end = base.plus(records as u64);
         assert_eq!(appended.last_offset.plus(1), self.log_end);
         let mut bytes = sent.bytes().to_vec();
         assign(&mut bytes, base, epoch);
-        let producer = producer.zip(identity.map(|(_, sequence)| sequence));
         self.batches.push(Stored { base, last: appended.last_offset, bytes, producer, sent });
     }
 
@@ -184,6 +228,14 @@ impl Harness {
         self.batches.retain(|stored| stored.last >= log_start);
     }
 
+    fn restart(&mut self, ahead: u64) {
+        let at = self.log_end.plus(ahead);
+        self.log().restart_at(at).unwrap();
+        self.batches.clear();
+        (self.log_start, self.log_end, self.flushed) = (at, at, at);
+        assert!(self.log().leader_epochs().is_empty());
+    }
+
     fn reopen(&mut self, clean: bool) {
         let log = self.log.take().unwrap();
         if clean {
@@ -204,6 +256,13 @@ impl Harness {
             Step::Append { records, value_bytes, producer, codec } => {
                 self.append(records, value_bytes, producer, codec)
             }
+            Step::Replicate { records, value_bytes, producer, new_epoch } => {
+                if new_epoch {
+                    self.epoch = self.epoch.next();
+                }
+                self.replicate(records, value_bytes, producer);
+            }
+            Step::Restart { ahead } => self.restart(ahead),
             Step::Resend { producer } => self.resend(producer),
             Step::NewEpoch => {
                 self.epoch = self.epoch.next();
