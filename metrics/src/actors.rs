@@ -17,6 +17,10 @@ label_values! {
         Metadata = "metadata",
         /// Owns the offsets of consumer groups.
         GroupCoordinator = "group_coordinator",
+        /// Finds out who lives, and drives elections.
+        Controller = "controller",
+        /// Copies from one broker what it leads.
+        Replicator = "replicator",
     }
 }
 

@@ -78,6 +78,8 @@ pub enum Group {
     Requests,
     /// Records and bytes by topic.
     Topics,
+    /// Copies of partitions on other brokers.
+    Replication,
     /// The log on disk.
     Storage,
     /// Actors and their mailboxes.
@@ -92,6 +94,7 @@ impl Group {
             Group::Process => "process",
             Group::Requests => "requests",
             Group::Topics => "topics",
+            Group::Replication => "replication",
             Group::Storage => "storage",
             Group::Actors => "actors",
         }
@@ -173,6 +176,30 @@ families! {
         "Segments in the logs of this topic on this broker.";
     LOG_DELETED: Counter, Bytes, Topics, "pubg1_log_deleted_bytes_total", ["topic", "reason"],
         "Bytes of record batches that left the logs of this topic.";
+
+    REPLICA_FETCHES: Counter, Count, Replication, "pubg1_replica_fetches_total", [],
+        "Requests of followers that this broker has answered, whether there was something to send or not.";
+    REPLICATION_BYTES_IN: Counter, Bytes, Replication, "pubg1_replication_bytes_in_total", [],
+        "Bytes of record batches copied from the leaders of partitions.";
+    REPLICATION_BYTES_OUT: Counter, Bytes, Replication, "pubg1_replication_bytes_out_total", [],
+        "Bytes of record batches sent to followers.";
+    REPLICA_LAG: Gauge, Count, Replication, "pubg1_replica_lag_records", ["topic"],
+        "Records that the slowest follower lacks, over the partitions of this topic that are led here.";
+    UNDER_REPLICATED: Gauge, Count, Replication, "pubg1_under_replicated_partitions", [],
+        "Partitions led here that have a replica which is not in sync.";
+    IN_SYNC_SHRINKS: Counter, Count, Replication, "pubg1_in_sync_shrinks_total", [],
+        "Times that a replica of a partition led here fell out of sync.";
+    IN_SYNC_EXPANDS: Counter, Count, Replication, "pubg1_in_sync_expands_total", [],
+        "Times that a replica of a partition led here came in sync.";
+
+    CONTROLLER: Gauge, Flag, Replication, "pubg1_controller", [],
+        "1 on the broker that is the controller, 0 on the others.";
+    ALIVE_BROKERS: Gauge, Count, Replication, "pubg1_alive_brokers", [],
+        "Brokers that this one, as the controller, hears from; 0 on the others.";
+    ELECTIONS: Counter, Count, Replication, "pubg1_elections_total", [],
+        "Leaders of partitions that were set while this broker was the controller.";
+    FAILOVER_DURATION: Histogram, Seconds, Replication, "pubg1_failover_duration_seconds", [],
+        "Time from the decision of this controller that a partition needs a new leader until it has one.";
 
     LOG_FLUSH_DURATION: Histogram, Seconds, Storage, "pubg1_log_flush_duration_seconds", [],
         "Time of one flush of a partition to disk.";

@@ -17,6 +17,7 @@ mod catalogue;
 mod labels;
 mod node;
 mod registry;
+mod replication;
 mod requests;
 mod storage;
 mod topics;
@@ -28,9 +29,10 @@ pub use actors::{ActorKind, ActorMetrics, InMailbox, RejectReason};
 pub use catalogue::{Group, MetricDescription, MetricKind, Unit, catalogue};
 pub use node::{NodeMetrics, NodeState, PartitionRole};
 pub use prometheus::{Error, Gauge, Histogram, IntCounter, IntGauge};
+pub use replication::ReplicationMetrics;
 pub use requests::{Api, InFlight, Phase, RequestMetrics, ThrottleReason};
 pub use storage::StorageMetrics;
-pub use topics::{DeleteReason, LogMetrics, TopicMetrics};
+pub use topics::{DeleteReason, LagMetrics, LogMetrics, TopicMetrics};
 
 /// The content type of [`Metrics::encode`]: Prometheus text format, version 0.0.4.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -43,6 +45,7 @@ struct Families {
     registry: registry::Families,
     requests: requests::Requests,
     topics: topics::Topics,
+    replication: ReplicationMetrics,
     storage: StorageMetrics,
     actors: actors::Actors,
     node: NodeMetrics,
@@ -58,6 +61,7 @@ impl Metrics {
         Ok(Metrics(Arc::new(Families {
             requests: requests::Requests::register(&registry)?,
             topics: topics::Topics::register(&registry)?,
+            replication: ReplicationMetrics::register(&registry)?,
             storage: StorageMetrics::register(&registry)?,
             actors: actors::Actors::register(&registry)?,
             node: NodeMetrics::register(&registry)?,
@@ -91,6 +95,11 @@ impl Metrics {
     /// Ends the series of a deleted topic. Handles that are still held go on counting, unseen.
     pub fn remove_topic(&self, name: &str) {
         self.0.topics.remove(name);
+    }
+
+    /// Copies of partitions: what followers fetch, and who keeps up.
+    pub fn replication(&self) -> &ReplicationMetrics {
+        &self.0.replication
     }
 
     /// Flushing, recovery, damage and disk space.

@@ -29,6 +29,8 @@ label_values! {
     pub enum PartitionRole {
         /// Takes its writes.
         Leader = "leader",
+        /// Copies from its leader.
+        Follower = "follower",
     }
 }
 

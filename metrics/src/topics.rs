@@ -34,6 +34,7 @@ pub struct TopicMetrics {
     pub bytes_out: IntCounter,
     log_size_bytes: IntGauge,
     log_segments: IntGauge,
+    lag_records: IntGauge,
     deleted_bytes: Vec<IntCounter>,
 }
 
@@ -46,6 +47,11 @@ impl TopicMetrics {
     /// One partition's share of the topic's size. Dropping it takes the share back.
     pub fn log(self: &Arc<Self>) -> LogMetrics {
         LogMetrics { topic: Arc::clone(self), size_bytes: 0, segments: 0 }
+    }
+
+    /// What one partition adds to the lag of the topic's followers. Dropping it takes that back.
+    pub fn lag(self: &Arc<Self>) -> LagMetrics {
+        LagMetrics { topic: Arc::clone(self), records: 0 }
     }
 }
 
@@ -74,6 +80,27 @@ impl Drop for LogMetrics {
     }
 }
 
+/// One partition's share of `pubg1_replica_lag_records`.
+pub struct LagMetrics {
+    topic: Arc<TopicMetrics>,
+    records: i64,
+}
+
+impl LagMetrics {
+    /// States how many records the slowest follower lacks; the topic's gauge moves by the difference.
+    pub fn set(&mut self, records: u64) {
+        let records = i64::try_from(records).unwrap_or(i64::MAX);
+        self.topic.lag_records.add(records - self.records);
+        self.records = records;
+    }
+}
+
+impl Drop for LagMetrics {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 /// The handles of all topics.
 pub(crate) struct Topics {
     records_in: IntCounterVec,
@@ -82,6 +109,7 @@ pub(crate) struct Topics {
     bytes_out: IntCounterVec,
     log_size_bytes: IntGaugeVec,
     log_segments: IntGaugeVec,
+    lag_records: IntGaugeVec,
     deleted_bytes: IntCounterVec,
     by_name: Mutex<HashMap<String, Arc<TopicMetrics>>>,
 }
@@ -95,6 +123,7 @@ impl Topics {
             bytes_out: families.counter_vec(&catalogue::TOPIC_BYTES_OUT)?,
             log_size_bytes: families.gauge_vec(&catalogue::LOG_SIZE)?,
             log_segments: families.gauge_vec(&catalogue::LOG_SEGMENTS)?,
+            lag_records: families.gauge_vec(&catalogue::REPLICA_LAG)?,
             deleted_bytes: families.counter_vec(&catalogue::LOG_DELETED)?,
             by_name: Mutex::default(),
         })
@@ -120,7 +149,7 @@ impl Topics {
             // An error only says that the series is not there, which is what is wanted.
             family.remove_label_values(&[name]).unwrap_or_default();
         }
-        for family in [&self.log_size_bytes, &self.log_segments] {
+        for family in [&self.log_size_bytes, &self.log_segments, &self.lag_records] {
             family.remove_label_values(&[name]).unwrap_or_default();
         }
         for reason in DeleteReason::ALL {
@@ -136,6 +165,7 @@ impl Topics {
             bytes_out: self.bytes_out.with_label_values(&[name]),
             log_size_bytes: self.log_size_bytes.with_label_values(&[name]),
             log_segments: self.log_segments.with_label_values(&[name]),
+            lag_records: self.lag_records.with_label_values(&[name]),
             deleted_bytes: DeleteReason::ALL
                 .iter()
                 .map(|reason| self.deleted_bytes.with_label_values(&[name, reason.as_str()]))
