@@ -1,70 +1,97 @@
-//! The actor around the metadata log. It lives on an arbiter of its own.
+//! The actor around the metadata group. It lives on an arbiter of its own, and so does openraft, which it starts.
+//!
+//! It is a thin one: openraft is the engine. The actor owns it, starts it again when the disk had no space, and ends
+//! it in order.
 
 use std::{
-    collections::{HashSet, VecDeque},
-    mem,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
-use actix_rt::ArbiterHandle;
 use pubg1_metrics::ActorKind;
-use pubg1_model::{
-    Offset, TopicId,
-    cluster::{ClusterImage, MetadataCommand, MetadataReply},
-};
-use pubg1_storage::{AppendError as LogAppendError, FlushError};
-use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use super::{
-    MetadataHandle, ProposeError,
-    log::{self, MetadataLog, OpenError},
-    messages::{Close, FlushCompleted, Opened, Propose},
+    MetadataHandle,
+    follow::{follow, resign},
+    group::{Access, Group, bring_up},
+    messages::{Close, Opened, Propose, Stopped},
+    propose,
 };
 use crate::{
-    admission::Permit,
+    arbiters::Place,
     errors::MetadataUnavailable,
     fatal::FatalError,
     node::NodeContext,
-    storage_errors,
+    raft::store::StoreError,
     supervision::{DeathGuard, Supervised, supervise},
 };
 
 /// The pause between attempts to open the log.
 const REOPEN_PAUSE: Duration = Duration::from_secs(1);
 
-/// A command that is in the log and waits for the disk.
-struct Pending {
-    completed_at: Offset,
-    image: Arc<ClusterImage>,
-    deletes: Option<TopicId>,
-    answer: MetadataReply,
-    reply: oneshot::Sender<Result<MetadataReply, ProposeError>>,
-    permit: Permit,
+/// Why the group cannot run here.
+#[derive(Debug)]
+pub(super) enum OpenError {
+    /// Not now; it may be tried again.
+    Unavailable(String),
+    /// Never without an operator.
+    Unusable(String),
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Damaged(reason) => Self::Unusable(reason),
+            other => Self::Unavailable(other.to_string()),
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The member that runs, ended when this is dropped, however that comes.
+struct Running {
+    group: Group,
+    _follower: Task,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let raft = self.group.raft.clone();
+        // Outside of a runtime its tasks have ended already.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            drop(runtime.spawn(async move { raft.shutdown().await.unwrap_or_default() }));
+        }
+    }
 }
 
 enum State {
-    /// The log is being opened elsewhere.
-    Opening,
+    /// The log is being opened, or the group asked how it stands.
+    Opening { _task: Task },
     /// It takes commands.
-    Open(Box<MetadataLog>),
-    /// A failed flush or a log that cannot be believed: nothing is taken any more.
+    Open(Running),
+    /// A failed write or a log that cannot be believed: nothing is taken any more.
     Failed,
 }
 
 pub(super) struct MetadataActor {
     handle: MetadataHandle,
     state: State,
-    pending: VecDeque<Pending>,
-    flushing: bool,
-    closing: Option<oneshot::Sender<()>>,
-    // Last: when it is dropped, the log is closed.
+    // Last: when it is dropped, openraft has been told to end.
     guard: DeathGuard,
 }
 
-/// Starts the actor on `arbiter`, under supervision that runs on `control`.
-pub(crate) fn start_metadata(handle: &MetadataHandle, arbiter: ArbiterHandle, control: &ArbiterHandle) {
+/// Starts the actor at `place`, under supervision that runs on `control`.
+pub(crate) fn start_metadata(handle: &MetadataHandle, place: Place, control: &Place) {
     let node = Arc::clone(&handle.0.node);
     let supervised = Supervised {
         name: "metadata".to_owned(),
@@ -75,19 +102,18 @@ pub(crate) fn start_metadata(handle: &MetadataHandle, arbiter: ArbiterHandle, co
     let (to_start, dead) = (handle.clone(), handle.clone());
     let start = move |guard| {
         let handle = to_start.clone();
-        let actor = move |_: &mut Context<MetadataActor>| MetadataActor {
-            handle,
-            state: State::Opening,
-            pending: VecDeque::new(),
-            flushing: false,
-            closing: None,
-            guard,
-        };
-        to_start.set_address(Some(MetadataActor::start_in_arbiter(&arbiter, actor)));
+        let actor = move |_: &mut Context<MetadataActor>| MetadataActor { handle, state: State::Failed, guard };
+        to_start.set_address(Some(place.start(actor)));
     };
-    let died = move || dead.set_address(None);
     // Stopped by the stop of the control arbiter at the latest.
-    control.spawn(supervise(supervised, start, died));
+    control.spawn(supervise(supervised, start, move || dead.forget()));
+}
+
+/// However it ends, nothing outside keeps its store open.
+impl Drop for MetadataActor {
+    fn drop(&mut self) {
+        self.handle.set_access(Access::Closed);
+    }
 }
 
 impl Actor for MetadataActor {
@@ -103,175 +129,113 @@ impl MetadataActor {
         &self.handle.0.node
     }
 
-    /// Opens the log on a thread for blocking work; [`Opened`] comes back.
-    fn open(&self, ctx: &Context<Self>, pause: Duration) {
+    /// Brings the group up beside the actor; [`Opened`] comes back.
+    fn open(&mut self, ctx: &Context<Self>, pause: Duration) {
         let (handle, address) = (self.handle.clone(), ctx.address());
-        actix_rt::spawn(async move {
-            tokio::time::sleep(pause).await;
-            let node = &handle.0.node;
-            let lease = Arc::clone(&handle.0.lease).lock_owned().await;
-            let (dir, now_ms) = (node.config.data_dir.join("metadata"), node.config.clock.now_ms());
-            let opened = node.workers.run(move || MetadataLog::open(&dir, now_ms, lease)).await;
-            let result = opened.unwrap_or_else(|| Err(OpenError::Unavailable("the thread was stopped".to_owned())));
+        let task = actix_rt::spawn(async move {
+            let result = bring_up(&handle, pause).await;
             post(&address, Opened { result });
         });
+        self.state = State::Opening { _task: Task(task) };
     }
 
-    /// Starts a flush unless one is under way; it covers everything appended so far.
-    fn flush(&mut self, ctx: &Context<Self>) {
-        let State::Open(open) = &mut self.state else { return };
-        if self.flushing || self.pending.is_empty() {
-            return;
-        }
-        let Some(flush) = open.log.begin_flush() else { return };
-        self.flushing = true;
-        let (address, node) = (ctx.address(), Arc::clone(&self.handle.0.node));
-        let flushers = node.flushers.clone();
-        flushers.submit(move || {
-            let started = Instant::now();
-            let result = flush.run();
-            if let Err(error) = &result {
-                node.fatal.report(flush_failure(error));
-            }
-            post(&address, FlushCompleted { result, took: started.elapsed() });
-        });
-    }
-
-    fn propose(&mut self, propose: Propose, ctx: &Context<Self>) {
-        let Propose { command, reply, permit, in_mailbox } = propose;
-        drop(in_mailbox);
-        match self.append(&command) {
-            Ok((completed_at, image, answer)) => {
-                let deletes = match command {
-                    MetadataCommand::DeleteTopic { id } => Some(id),
-                    _ => None,
-                };
-                self.pending.push_back(Pending { completed_at, image, deletes, answer, reply, permit });
-                self.flush(ctx);
-            }
-            // Whoever asked may have gone.
-            Err(error) => reply.send(Err(error)).map_err(drop).unwrap_or_default(),
-        }
-    }
-
-    /// Checks and appends a command. The image of the log moves on with it; nothing is published yet.
-    fn append(
-        &mut self,
-        command: &MetadataCommand,
-    ) -> Result<(Offset, Arc<ClusterImage>, MetadataReply), ProposeError> {
-        let (retry_after_ms, now_ms) = (self.node().retry_after_ms(), self.node().config.clock.now_ms());
-        if self.closing.is_some() {
-            return Err(MetadataUnavailable::Draining.into());
-        }
-        let node = Arc::clone(&self.handle.0.node);
-        let State::Open(open) = &mut self.state else {
-            return Err(MetadataUnavailable::NotReady { retry_after_ms }.into());
-        };
-        let mut image = open.image.clone();
-        let answer = image.apply(command).map_err(ProposeError::Refused)?;
-        let storage = |reason| MetadataUnavailable::Storage { reason, retry_after_ms };
-        let batch = log::encode(command, now_ms).map_err(|error| storage(error.to_string()))?;
-        let appended = open.log.append(&batch, open.epoch, now_ms).map_err(|error| match error {
-            LogAppendError::DiskFull { .. } => MetadataUnavailable::DiskFull { retry_after_ms },
-            LogAppendError::Flush(error) => {
-                // The log itself had to sync: it is as final as any other flush.
-                node.fatal.report(flush_failure(&error));
-                storage(error.to_string())
-            }
-            other => storage(other.to_string()),
-        })?;
-        open.image = image;
-        Ok((log::completed_at(appended.last_offset), Arc::new(open.image.clone()), answer))
-    }
-
-    /// Publishes and answers what the flush has covered, then flushes what came meanwhile.
-    fn on_flushed(&mut self, completed: FlushCompleted, ctx: &mut Context<Self>) {
-        self.flushing = false;
-        self.node().metrics.storage().observe_flush(completed.took);
-        let State::Open(open) = &mut self.state else { return };
-        match completed.result {
-            Ok(flushed) => {
-                open.log.complete_flush(flushed);
-                let flushed_offset = open.log.flushed_offset();
-                self.commit_up_to(flushed_offset);
-                self.flush(ctx);
-                self.close_when_idle(ctx);
-            }
-            Err(error) => self.fail(flush_failure(&error)),
-        }
-    }
-
-    fn commit_up_to(&mut self, flushed_offset: Offset) {
-        let due = self.pending.partition_point(|pending| pending.completed_at <= flushed_offset);
-        if let Some(newest) = due.checked_sub(1).and_then(|at| self.pending.get(at)) {
-            publish(&self.handle, &newest.image, self.pending.iter().take(due).filter_map(|pending| pending.deletes));
-        }
-        for Pending { reply, answer, permit, .. } in self.pending.drain(..due) {
-            drop(permit);
-            reply.send(Ok(answer)).map_err(drop).unwrap_or_default();
-        }
-    }
-
-    fn on_opened(&mut self, opened: Opened, ctx: &mut Context<Self>) {
+    fn on_opened(&mut self, opened: Opened, ctx: &Context<Self>) {
         match opened.result {
-            Ok((log, deleted)) => {
-                publish(&self.handle, &Arc::new(log.image.clone()), deleted);
-                self.state = State::Open(Box::new(log));
+            Ok(group) => {
+                let (handle, address) = (self.handle.clone(), ctx.address());
+                let followed = group.clone();
+                let task = actix_rt::spawn(async move {
+                    let reason = follow(&handle, &followed).await;
+                    post(&address, Stopped { reason });
+                });
+                self.handle.set_access(Access::Running(group.clone()));
                 self.node().obstacle.send_replace(None);
-                self.handle.0.opened.send_replace(true);
-                self.close_when_idle(ctx);
+                self.state = State::Open(Running { group, _follower: Task(task) });
             }
-            Err(OpenError::Unavailable(reason)) => {
-                tracing::warn!(reason, "the metadata log cannot be opened; it is tried again");
-                self.node().obstacle.send_replace(Some(format!("the metadata log cannot be opened: {reason}")));
-                self.open(ctx, REOPEN_PAUSE);
-            }
+            Err(OpenError::Unavailable(reason)) => self.reopen(&reason, ctx),
             Err(OpenError::Unusable(reason)) => self.fail(FatalError::Metadata { reason }),
         }
     }
 
-    /// Nothing is acknowledged from here on; who waits is told that the outcome is unknown.
-    fn fail(&mut self, error: FatalError) {
-        self.node().fatal.report(error);
-        self.state = State::Failed;
-        self.pending.clear();
-        self.closing = None;
+    fn reopen(&mut self, reason: &str, ctx: &Context<Self>) {
+        tracing::warn!(reason, "the metadata log cannot be opened; it is tried again");
+        self.node().obstacle.send_replace(Some(format!("the metadata log cannot be opened: {reason}")));
+        self.handle.set_access(Access::Closed);
+        self.open(ctx, REOPEN_PAUSE);
     }
 
-    /// Closes the log when that was asked for and nothing waits.
-    fn close_when_idle(&mut self, ctx: &mut Context<Self>) {
-        if self.closing.is_none() || self.flushing || !self.pending.is_empty() {
-            return;
+    /// openraft has ended. A full disk may get space again; a failed write of any other kind is final; anything else
+    /// is a death like any other.
+    fn on_stopped(&mut self, stopped: &Stopped, ctx: &mut Context<Self>) {
+        let State::Open(running) = &self.state else { return };
+        match running.group.store.failure() {
+            Some(StoreError::DiskFull) => self.reopen("the disk is full", ctx),
+            Some(error) => {
+                self.fail(FatalError::Flush { what: "the metadata log".to_owned(), reason: error.to_string() })
+            }
+            None => {
+                tracing::error!(reason = stopped.reason, "the metadata group ended");
+                actix::ActorContext::stop(ctx);
+            }
         }
-        let Some(closed) = self.closing.take() else { return };
-        if let State::Open(open) = mem::replace(&mut self.state, State::Failed) {
-            self.node().workers.submit(move || {
-                storage_errors::close(open.log, &"metadata");
-                closed.send(()).unwrap_or_default();
-            });
-        }
+    }
+
+    /// Nothing is acknowledged from here on.
+    fn fail(&mut self, error: FatalError) {
+        self.node().fatal.report(error);
+        self.handle.set_access(Access::Closed);
+        self.state = State::Failed;
+    }
+
+    /// Hands the command to the group. What comes of it needs nothing of the actor any more.
+    fn propose(&self, propose: Propose) {
+        let Propose { command, reply, permit, in_mailbox } = propose;
+        drop(in_mailbox);
+        let State::Open(Running { group, .. }) = &self.state else {
+            let retry_after_ms = self.node().retry_after_ms();
+            let refused = MetadataUnavailable::NotReady { retry_after_ms };
+            // Whoever asked may have gone.
+            return reply.send(Err(refused.into())).map_err(drop).unwrap_or_default();
+        };
+        let under_way = propose::UnderWay::begin(&self.handle);
+        let (handle, raft) = (self.handle.clone(), group.raft.clone());
+        drop(actix_rt::spawn(async move {
+            let result = propose::propose(&handle, &raft, command).await;
+            drop((permit, under_way));
+            reply.send(result).map_err(drop).unwrap_or_default();
+        }));
+    }
+
+    fn close(&mut self, close: Close, ctx: &mut Context<Self>) {
+        let running = std::mem::replace(&mut self.state, State::Failed);
+        self.handle.set_access(Access::Closed);
         self.guard.finish();
+        if let State::Open(running) = running {
+            let handle = self.handle.clone();
+            drop(actix_rt::spawn(async move {
+                end(&handle, &running.group).await;
+                drop(running);
+                close.closed.send(()).unwrap_or_default();
+            }));
+        }
         actix::ActorContext::stop(ctx);
     }
 }
 
-fn flush_failure(error: &FlushError) -> FatalError {
-    FatalError::Flush { what: "the metadata log".to_owned(), reason: error.to_string() }
-}
-
-fn publish(handle: &MetadataHandle, image: &Arc<ClusterImage>, deleted: impl IntoIterator<Item = TopicId>) {
-    let mut known: std::sync::MutexGuard<'_, HashSet<TopicId>> =
-        handle.0.deleted.lock().unwrap_or_else(PoisonError::into_inner);
-    known.extend(deleted);
-    drop(known);
-    let metrics = handle.0.node.metrics.node();
-    metrics.topics.set(i64::try_from(image.topics.len()).unwrap_or(i64::MAX));
-    metrics.metadata_version.set(i64::try_from(image.version).unwrap_or(i64::MAX));
-    handle.0.image.send_replace(Arc::clone(image));
+/// Ends the member in order. A leader tells the others, so that they need not find out.
+async fn end(handle: &MetadataHandle, group: &Group) {
+    let metrics = group.raft.metrics().borrow().clone();
+    group.raft.shutdown().await.unwrap_or_default();
+    if metrics.current_leader == Some(metrics.id) {
+        resign(handle, &metrics).await;
+    }
+    if let Err(error) = group.store.clone().close().await {
+        tracing::warn!(%error, "the metadata log was not closed");
+    }
 }
 
 /// A completion: one is outstanding of each kind.
-#[expect(clippy::disallowed_methods, reason = "bounded by construction: one flush and one opening are outstanding")]
+#[expect(clippy::disallowed_methods, reason = "bounded by construction: one opening and one end are outstanding")]
 fn post<M>(address: &Addr<MetadataActor>, message: M)
 where
     M: actix::Message<Result = ()> + Send + 'static,
@@ -283,18 +247,10 @@ where
 impl Handler<Propose> for MetadataActor {
     type Result = ();
 
-    fn handle(&mut self, propose: Propose, ctx: &mut Context<Self>) {
+    fn handle(&mut self, propose: Propose, _: &mut Context<Self>) {
         let started = Instant::now();
-        self.propose(propose, ctx);
+        self.propose(propose);
         self.node().metrics.actor(ActorKind::Metadata).handled(started.elapsed());
-    }
-}
-
-impl Handler<FlushCompleted> for MetadataActor {
-    type Result = ();
-
-    fn handle(&mut self, completed: FlushCompleted, ctx: &mut Context<Self>) {
-        self.on_flushed(completed, ctx);
     }
 }
 
@@ -306,14 +262,19 @@ impl Handler<Opened> for MetadataActor {
     }
 }
 
+impl Handler<Stopped> for MetadataActor {
+    type Result = ();
+
+    fn handle(&mut self, stopped: Stopped, ctx: &mut Context<Self>) {
+        self.on_stopped(&stopped, ctx);
+    }
+}
+
 impl Handler<Close> for MetadataActor {
     type Result = ();
 
     fn handle(&mut self, close: Close, ctx: &mut Context<Self>) {
-        if !matches!(self.state, State::Failed) {
-            self.closing = Some(close.closed);
-            self.close_when_idle(ctx);
-        }
+        self.close(close, ctx);
     }
 }
 

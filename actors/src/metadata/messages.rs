@@ -1,42 +1,33 @@
 //! What the metadata actor is told.
 
-use std::{collections::HashSet, time::Duration};
-
 use actix::Message;
 use pubg1_metrics::InMailbox;
-use pubg1_model::{
-    TopicId,
-    cluster::{MetadataCommand, MetadataReply},
-};
-use pubg1_storage::{FlushError, Flushed};
+use pubg1_model::cluster::{MetadataCommand, MetadataReply};
 use tokio::sync::oneshot;
 
-use super::{
-    ProposeError,
-    log::{MetadataLog, OpenError},
-};
+use super::{ProposeError, actor::OpenError, group::Group};
 use crate::admission::Permit;
 
 /// Apply a command.
 pub(super) struct Propose {
     pub(super) command: MetadataCommand,
     pub(super) reply: oneshot::Sender<Result<MetadataReply, ProposeError>>,
-    pub(super) permit: Permit,
+    /// `None` for what the broker itself proposes: it is bounded by construction.
+    pub(super) permit: Option<Permit>,
     pub(super) in_mailbox: InMailbox,
 }
 
-/// The log was opened and read, or not.
+/// The group runs here, or cannot.
 pub(super) struct Opened {
-    pub(super) result: Result<(MetadataLog, HashSet<TopicId>), OpenError>,
+    pub(super) result: Result<Group, OpenError>,
 }
 
-/// A flush has ended.
-pub(super) struct FlushCompleted {
-    pub(super) result: Result<Flushed, FlushError>,
-    pub(super) took: Duration,
+/// openraft has ended by itself: a failed write, or a panic.
+pub(super) struct Stopped {
+    pub(super) reason: String,
 }
 
-/// Flush, close, end.
+/// End in order.
 pub(super) struct Close {
     pub(super) closed: oneshot::Sender<()>,
 }
@@ -45,7 +36,7 @@ macro_rules! messages {
     ($($message:ty),+) => {$(impl Message for $message { type Result = (); })+};
 }
 
-messages!(Propose, Opened, FlushCompleted, Close);
+messages!(Propose, Opened, Stopped, Close);
 
 /// A fault, for tests.
 #[cfg(any(test, feature = "testing"))]
