@@ -1,16 +1,20 @@
 //! A partition: its log, who waits for it, and the actor that owns both.
 //!
-//! [`slot`] is what outlives the actor: its address, its published view, the lease on its directory.
-//! [`leader`] holds the rules of a leading partition without any actor in it; [`actor`] is the thin
-//! shell around them.
+//! [`slot`] is what outlives the actor: its address, what it was told, its published view, the lock on its
+//! directory; [`serve`] is what it does for clients while it is led here. [`replica`] is one copy of the partition, the protocol and the log together, without any actor in it;
+//! [`actor`] is the shell around it that does slow work elsewhere. [`lease`] is until when a leader may answer.
 
 mod actor;
-mod leader;
+mod elections;
+mod lease;
 mod messages;
+mod opening;
 mod purgatory;
-mod recovery;
+mod replica;
 mod role;
+mod serve;
 mod slot;
+mod view;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,13 +25,20 @@ pub use pubg1_storage::Appended;
 use crate::errors::OfflineReason;
 
 pub(crate) use actor::start_partition;
+pub(crate) use elections::{fence, transfer};
+pub(crate) use lease::{Attachment, Contact};
 #[cfg(any(test, feature = "testing"))]
 pub use messages::Fault;
-pub(crate) use messages::{Append, DeleteRecords, Drain, Maintain, Remove, SetConfig};
-pub(crate) use slot::{PartitionIdentity, PartitionSlot};
+pub(crate) use messages::{
+    Answered, Append, AssignmentChanged, DamageSuspected, DeleteRecords, Drain, Fence, FetchRequested, Maintain,
+    PullAnswered, Remove, Tick, Transfer,
+};
+pub(crate) use opening::{counting, name_of_aside};
+pub(crate) use slot::{Assignment, DirLocks, PartitionIdentity, PartitionSlot};
+pub use view::{LeaderView, ReplicaBatches, ReplicaStatus};
 
 /// When an append is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Acks {
     /// At once, before anything is written (`acks=0`).
     None,
@@ -47,8 +58,15 @@ pub struct AppendRequest {
     pub acks: Acks,
 }
 
+impl AppendRequest {
+    /// Bytes of all batches.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.batches.iter().map(|batch| u64::try_from(batch.bytes().len()).unwrap_or(u64::MAX)).sum()
+    }
+}
+
 /// Where the time of an append went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AppendPhases {
     /// From the call until the partition took the message up.
     pub queue: Duration,
@@ -59,9 +77,10 @@ pub struct AppendPhases {
 }
 
 /// An acknowledgement.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AppendReply {
     /// Where each batch is, in order; empty for [`Acks::None`].
+    #[serde(with = "crate::errors::wire::appended")]
     pub appended: Vec<Appended>,
     /// Who took it.
     pub leader: BrokerId,
@@ -83,6 +102,8 @@ pub struct Fetched {
     pub log_start_offset: Offset,
     /// The high watermark when this was read.
     pub high_watermark: Offset,
+    /// Who led when this was read.
+    pub leader: BrokerId,
     /// The leader's epoch when this was read.
     pub leader_epoch: LeaderEpoch,
 }
@@ -102,6 +123,11 @@ pub enum PartitionStatus {
     Recovering,
     /// It takes appends and answers reads.
     Leader,
+    /// It copies from the leader.
+    Follower,
+    /// Nobody leads as far as this replica knows; or it leads, and does not know yet how far its predecessor had
+    /// committed (KIP-207): then it takes appends, and answers no reads.
+    Electing,
     /// It serves nothing.
     Offline(Arc<OfflineReason>),
     /// It was closed in order: the broker shuts down.
@@ -117,6 +143,8 @@ impl PartitionStatus {
         match self {
             Self::Recovering => "recovering",
             Self::Leader => "leader",
+            Self::Follower => "follower",
+            Self::Electing => "electing",
             Self::Offline(_) => "offline",
             Self::Closed => "closed",
             Self::Deleted => "deleted",
@@ -142,10 +170,26 @@ pub struct PartitionView {
     pub flushed_offset: Offset,
     /// Bytes of the log.
     pub size_bytes: u64,
-    /// Who leads.
-    pub leader: BrokerId,
-    /// The epoch of its leadership; the last known one while nobody leads.
+    /// Who leads, as far as this replica knows.
+    pub leader: Option<BrokerId>,
+    /// The newest epoch that this replica knows of, and takes part in.
     pub leader_epoch: LeaderEpoch,
+    /// The newest epoch whose log it has taken over completely; `None`: it is new, or has forgotten.
+    pub adopted_epoch: Option<LeaderEpoch>,
+    /// The replicas that have what is committed and keep up, the leader among them. Known to the leader only.
+    pub in_sync: Arc<[BrokerId]>,
+    /// The replicas of the move that is under way when it can be ended, as the leader sees it.
+    pub move_complete: Option<Vec<BrokerId>>,
+    /// The epoch that this replica is named as the leader of and cannot lead: it wants a new one.
+    pub resigned: Option<LeaderEpoch>,
+}
+
+impl PartitionView {
+    /// Whether the replica on `broker`, whose view this is, leads; it may not know yet what it can tell.
+    #[must_use]
+    pub fn is_led_by(&self, broker: BrokerId) -> bool {
+        self.leader == Some(broker) && matches!(self.status, PartitionStatus::Leader | PartitionStatus::Electing)
+    }
 }
 
 #[cfg(test)]

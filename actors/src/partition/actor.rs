@@ -1,39 +1,44 @@
-//! The actor around a partition: it takes messages, starts slow work elsewhere and publishes.
+//! The actor around a replica: it takes messages, starts slow work elsewhere and publishes.
 //!
 //! Everything that a wake of the actor brings is handled before anything is published or answered: the
 //! view is replaced once, then the answers go out. [`Settle`] is polled by actix after the mailbox is
 //! empty; a long mailbox is cut into pieces of [`ANSWERS_PER_SETTLE`].
 
+mod ending;
+#[cfg(any(test, feature = "testing"))]
+mod faults;
 mod handlers;
+mod housekeeping;
+mod replication;
+mod steps;
 
 use std::{
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use actix::{Actor, ActorContext, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
-use actix_rt::ArbiterHandle;
+use actix::{Actor, ActorFuture, Addr, AsyncContext, Context, Handler, Message};
 use pubg1_metrics::ActorKind;
-use pubg1_model::LeaderEpoch;
+use pubg1_model::{LeaderEpoch, replication::Flush};
 use pubg1_storage::{FlushError, Flushed};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    PartitionSlot, PartitionStatus, PartitionView,
-    leader::LeaderState,
-    messages::{CompactionCompleted, FlushCompleted, Recovered},
-    recovery::{RecoveredLog, RecoveryFailure, recover},
+    PartitionSlot,
+    messages::{Fence, FlushCompleted, Opened},
+    opening::{OpenedReplica, OpeningFailure, open_replica},
+    replica::ReplicaState,
     role::{Role, RoleGauge},
 };
 use crate::{
+    arbiters::Place,
     config::FlushPolicy,
     errors::{AppendError, OfflineReason},
     fatal::FatalError,
-    metadata::MetadataHandle,
     node::Removal,
-    storage_errors::{self, OpenFailure},
+    storage_errors::OpenFailure,
     supervision::{DeathGuard, Supervised, supervise},
 };
 
@@ -45,32 +50,42 @@ const REOPEN_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration
 /// The actor of one partition.
 pub(crate) struct PartitionActor {
     slot: Arc<PartitionSlot>,
-    metadata: MetadataHandle,
     role: Role,
     gauge: RoleGauge,
-    /// An epoch that was begun for this partition and that nobody has led in.
-    granted: Option<LeaderEpoch>,
+    /// Counts the times that the log was opened: what was begun in a former life of the replica is dropped.
+    life: u64,
+    /// Counts what was stored beside the log.
+    stores: u64,
+    /// The epoch that this replica is named as the leader of and cannot lead.
+    resigned: Option<LeaderEpoch>,
+    /// A fence that came before the log was open.
+    early_fence: Option<Fence>,
     reopen_pause: Duration,
-    flush_timer_armed: bool,
-    expiry_timer_armed: bool,
-    compacting: bool,
+    /// The log was found to be damaged and is to be set aside.
+    is_damaged: bool,
+    timers: Timers,
+    is_compacting: bool,
+    verification: housekeeping::Verification,
+    /// Counts handovers, so that the end of one does not end the next.
+    handovers: u64,
     /// Set when the partition is to be closed.
     closing: Option<oneshot::Sender<bool>>,
     #[cfg(any(test, feature = "testing"))]
-    faults: handlers::Faults,
+    faults: faults::Faults,
     // Last: when it is dropped, the log is closed.
     guard: DeathGuard,
 }
 
-/// Starts the partition's actor on `arbiter`, under supervision that runs on `control`. `granted` is an
-/// epoch begun for its first life; each further one begins its own.
-pub(crate) fn start_partition(
-    slot: &Arc<PartitionSlot>,
-    metadata: &MetadataHandle,
-    mut granted: Option<LeaderEpoch>,
-    arbiter: ArbiterHandle,
-    control: &ArbiterHandle,
-) {
+/// Which timers run; each at most once.
+#[derive(Default)]
+struct Timers {
+    flush: bool,
+    expiry: bool,
+    news: bool,
+}
+
+/// Starts the partition's actor at `place`, under supervision that runs on `control`.
+pub(crate) fn start_partition(slot: &Arc<PartitionSlot>, place: Place, control: &Place) {
     let node = &slot.node;
     let supervised = Supervised {
         name: format!("partition {}", slot.identity.topic_partition()),
@@ -78,29 +93,35 @@ pub(crate) fn start_partition(
         restarts: node.metrics.actor(ActorKind::Partition).restarts.clone(),
         fatal: node.fatal.clone(),
     };
-    let (to_start, dead, metadata) = (Arc::clone(slot), Arc::clone(slot), metadata.clone());
+    let (to_start, dead) = (Arc::clone(slot), Arc::clone(slot));
     let start = move |guard| {
-        let (slot, metadata, granted) = (Arc::clone(&to_start), metadata.clone(), granted.take());
+        let slot = Arc::clone(&to_start);
+        let resigned = slot.published.borrow().view.resigned;
         let make = move |_: &mut Context<PartitionActor>| PartitionActor {
-            gauge: RoleGauge::new(&slot.node.metrics),
+            gauge: RoleGauge::new(&slot.node.metrics, &slot.topic_metrics),
+            resigned,
             slot,
-            metadata,
             role: Role::Recovering,
-            granted,
+            life: 0,
+            stores: 0,
+            early_fence: None,
             reopen_pause: REOPEN_PAUSE.0,
-            flush_timer_armed: false,
-            expiry_timer_armed: false,
-            compacting: false,
+            is_damaged: false,
+            timers: Timers::default(),
+            is_compacting: false,
+            verification: housekeeping::Verification::default(),
+            handovers: 0,
             closing: None,
             #[cfg(any(test, feature = "testing"))]
-            faults: handlers::Faults::default(),
+            faults: faults::Faults::default(),
             guard,
         };
-        to_start.set_address(Some(PartitionActor::start_in_arbiter(&arbiter, make)));
+        to_start.set_address(Some(place.start(make)));
     };
     let died = move || {
         dead.set_address(None);
-        dead.publish_status(PartitionStatus::Recovering);
+        dead.take_tick();
+        dead.publish_death();
     };
     // Stopped by the stop of the control arbiter at the latest.
     control.spawn(supervise(supervised, start, died));
@@ -111,7 +132,7 @@ impl Actor for PartitionActor {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         ctx.spawn(Settle);
-        self.recover(ctx, Duration::ZERO);
+        self.open(ctx, Duration::ZERO);
     }
 }
 
@@ -133,40 +154,79 @@ impl ActorFuture<PartitionActor> for Settle {
 }
 
 impl PartitionActor {
-    /// Publishes what has happened, then answers, then starts the flush that it makes necessary.
+    /// The replica, when its log is open.
+    fn replica(&mut self) -> Option<&mut ReplicaState> {
+        if let Role::Replica(state) = &mut self.role { Some(state) } else { None }
+    }
+
+    /// Publishes what has happened, then answers, then starts what it makes necessary.
     fn settle(&mut self, ctx: &mut Context<Self>) {
-        if let Role::Leader(leader) = &mut self.role
-            && let Some(offsets) = leader.settle()
+        let now_ms = self.slot.node.monotonic_ms();
+        while let Role::Replica(state) = &mut self.role
+            && state.settle()
         {
             if let Some(error) = self.slot.node.fatal.get() {
-                leader.fail_all(&AppendError::Failed(error));
+                state.fail_all(&AppendError::Failed(error));
                 return;
             }
-            self.slot.published.send_modify(|published| {
-                let view = &mut published.view;
-                view.log_start_offset = offsets.log_start_offset;
-                view.high_watermark = offsets.high_watermark;
-                view.log_end_offset = offsets.log_end_offset;
-                view.flushed_offset = offsets.flushed_offset;
-                view.size_bytes = offsets.size_bytes;
-            });
-            leader.send_answers();
+            self.publish();
+            if let Role::Replica(state) = &mut self.role {
+                state.send_answers();
+                let reads = state.serve_parked(now_ms);
+                self.read_elsewhere(reads, ctx);
+            }
             self.flush_as_configured(ctx);
             self.watch_for_expiry(ctx);
+            self.watch_for_news(ctx);
+            if self.replica().is_some_and(|state| !state.is_idle()) {
+                // What was on disk already is taken in without a flush, and may be what a leader waited for.
+                self.proceed(ctx);
+            }
         }
         self.close_when_idle(ctx);
+    }
+
+    /// Replaces what is published by what is so now.
+    fn publish(&mut self) {
+        let leader = self.known_leader();
+        let Role::Replica(state) = &mut self.role else { return };
+        let view = state.view(self.resigned, leader);
+        self.gauge.set_status(&view.status);
+        self.gauge.set_replication(state.is_under_replicated(), &view.in_sync);
+        let lease = state.new_lease();
+        let has_resigned = self.slot.published.borrow().view.resigned != view.resigned && view.resigned.is_some();
+        self.slot.published.send_modify(|published| {
+            published.view = view;
+            if published.reader.is_none() {
+                published.reader = Some(state.reader());
+            }
+            if let Some(lease) = lease {
+                published.lease = lease;
+            }
+        });
+        if has_resigned {
+            self.slot.node.resigned.send_modify(|count| *count += 1);
+        }
     }
 
     fn flush_as_configured(&mut self, ctx: &mut Context<Self>) {
         match self.slot.node.config.flush {
             FlushPolicy::Quorum => self.flush(ctx),
             FlushPolicy::Interval { ms } => {
-                let Role::Leader(leader) = &self.role else { return };
-                if !self.flush_timer_armed && !leader.is_flushing() && leader.is_dirty() {
-                    self.flush_timer_armed = true;
+                let Some(state) = self.replica() else { return };
+                if state.is_elected() {
+                    // It may not lead before its tail is on disk.
+                    self.flush(ctx);
+                } else if !self.timers.flush
+                    && let Role::Replica(state) = &self.role
+                    && !state.is_flushing()
+                    && state.is_dirty()
+                {
+                    self.timers.flush = true;
                     ctx.run_later(Duration::from_millis(ms), |actor, ctx| {
-                        actor.flush_timer_armed = false;
+                        actor.timers.flush = false;
                         actor.flush(ctx);
+                        actor.proceed(ctx);
                     });
                 }
             }
@@ -175,206 +235,84 @@ impl PartitionActor {
 
     /// Starts a flush unless one is under way.
     fn flush(&mut self, ctx: &Context<Self>) {
-        let Role::Leader(leader) = &mut self.role else { return };
-        let epoch = leader.epoch;
-        let Some(flush) = leader.begin_flush() else { return };
+        let Role::Replica(state) = &mut self.role else { return };
+        let Some((meaning, flush)) = state.begin_flush() else { return };
         #[cfg(any(test, feature = "testing"))]
-        let Some(flush) = self.faults.intercept(&self.slot, epoch, flush, ctx) else { return };
-        submit_flush(&self.slot, ctx.address(), epoch, move || flush.run());
+        let Some(flush) = self.faults.intercept(&self.slot, meaning, flush, ctx) else { return };
+        submit_flush(&self.slot, ctx.address(), meaning, move || flush.run());
     }
 
     /// While someone waits, looks now and then whether it has been too long.
     fn watch_for_expiry(&mut self, ctx: &mut Context<Self>) {
-        let Role::Leader(leader) = &self.role else { return };
-        if self.expiry_timer_armed || !leader.anyone_waits() {
+        let Role::Replica(state) = &self.role else { return };
+        if self.timers.expiry || !state.anyone_waits() {
             return;
         }
-        self.expiry_timer_armed = true;
+        self.timers.expiry = true;
         let timeout = self.slot.node.config.append_timeout();
         ctx.run_later(timeout, move |actor, ctx| {
-            actor.expiry_timer_armed = false;
-            if let Role::Leader(leader) = &mut actor.role {
-                leader.expire(Instant::now(), timeout);
+            actor.timers.expiry = false;
+            if let Some(state) = actor.replica() {
+                state.expire(Instant::now(), timeout);
             }
             actor.watch_for_expiry(ctx);
         });
     }
 
-    /// Opens the log elsewhere; [`Recovered`] comes back.
-    fn recover(&self, ctx: &Context<Self>, pause: Duration) {
-        let (slot, metadata, granted, address) =
-            (Arc::clone(&self.slot), self.metadata.clone(), self.granted, ctx.address());
+    /// Opens the log elsewhere; [`Opened`] comes back.
+    fn open(&self, ctx: &Context<Self>, pause: Duration) {
+        let (slot, address, is_damaged) = (Arc::clone(&self.slot), ctx.address(), self.is_damaged);
         actix_rt::spawn(async move {
             tokio::time::sleep(pause).await;
-            let result = recover(slot, metadata, granted).await;
-            post(&address, Recovered { result });
+            let result = open_replica(slot, is_damaged).await;
+            post(&address, Opened { result });
         });
     }
 
-    fn on_recovered(&mut self, result: Result<RecoveredLog, RecoveryFailure>, ctx: &mut Context<Self>) {
+    fn on_opened(&mut self, result: Result<Box<OpenedReplica>, OpeningFailure>, ctx: &mut Context<Self>) {
         match result {
-            Ok(recovered) => {
-                self.granted = None;
-                self.reopen_pause = REOPEN_PAUSE.0;
-                self.lead(recovered);
-                self.catch_up_on_settings();
-                self.settle(ctx);
+            Ok(opened) => {
+                self.is_damaged = false;
+                self.verification = housekeeping::Verification::default();
+                self.life += 1;
+                let size = self.slot.topic_metrics.log();
+                let state = ReplicaState::new(*opened, &self.slot, size);
+                tracing::debug!(
+                    topic = %self.slot.identity.topic,
+                    partition = %self.slot.identity.partition,
+                    promised_epoch = %state.replica().promised_epoch(),
+                    log_end_offset = %state.replica().log_end(),
+                    "the replica is open"
+                );
+                self.set_role(Role::Replica(Box::new(state)));
+                if let Some(Fence { epoch, reply }) = self.early_fence.take() {
+                    self.fence(epoch, reply);
+                }
+                self.on_assignment(ctx);
+                self.proceed(ctx);
             }
-            Err(RecoveryFailure::Deleted) => self.remove(Removal::begin(&self.slot.node), ctx),
-            Err(RecoveryFailure::Open(OpenFailure::Damaged(reason))) => {
+            Err(OpeningFailure::NotKept) => self.remove(Removal::begin(&self.slot.node), ctx),
+            Err(OpeningFailure::Open(OpenFailure::Damaged(reason))) => {
                 self.slot.node.metrics.storage().checksum_failures.inc();
                 self.go_offline(reason);
                 self.close_when_idle(ctx);
             }
-            Err(RecoveryFailure::Open(OpenFailure::FlushFailed(error))) => {
+            Err(OpeningFailure::Open(OpenFailure::FlushFailed(error))) => {
                 self.on_flush_failure(&error);
                 self.close_when_idle(ctx);
             }
-            Err(RecoveryFailure::Unavailable(reason) | RecoveryFailure::Open(OpenFailure::Unavailable(reason))) => {
+            Err(OpeningFailure::Unavailable(reason) | OpeningFailure::Open(OpenFailure::Unavailable(reason))) => {
                 self.go_offline(OfflineReason::Unavailable { reason });
-                self.recover(ctx, self.reopen_pause);
+                self.open(ctx, self.reopen_pause);
                 self.reopen_pause = (self.reopen_pause * 2).min(REOPEN_PAUSE.1);
                 self.close_when_idle(ctx);
             }
         }
     }
 
-    fn lead(&mut self, recovered: RecoveredLog) {
-        let node = &self.slot.node;
-        let (epoch, size) = (recovered.epoch, self.slot.topic_metrics.log());
-        let leader = LeaderState::new(recovered, node.config.broker_id, node.config.flush, size);
-        let offsets = leader.offsets();
-        let (reader, leader_id) = (leader.log.reader(), node.config.broker_id);
-        self.set_role(Role::Leader(Box::new(leader)));
-        self.slot.published.send_modify(|published| {
-            published.reader = Some(reader);
-            published.view = PartitionView {
-                status: PartitionStatus::Leader,
-                log_start_offset: offsets.log_start_offset,
-                high_watermark: offsets.high_watermark,
-                log_end_offset: offsets.log_end_offset,
-                flushed_offset: offsets.flushed_offset,
-                size_bytes: offsets.size_bytes,
-                leader: leader_id,
-                leader_epoch: epoch,
-            };
-        });
-        tracing::debug!(
-            topic = %self.slot.identity.topic,
-            partition = %self.slot.identity.partition,
-            leader_epoch = %epoch,
-            log_end_offset = %offsets.log_end_offset,
-            "the partition leads"
-        );
-    }
-
-    /// The settings were read when the recovery began; a change that came while it went on was told to
-    /// nobody.
-    fn catch_up_on_settings(&mut self) {
-        if let Some(topic) = self.metadata.image().topic_by_id(self.slot.identity.topic_id) {
-            self.set_config(&topic.config);
-        }
-    }
-
-    /// Serves nothing from here on, and says why.
-    fn go_offline(&mut self, reason: OfflineReason) {
-        let reason = Arc::new(reason);
-        tracing::error!(
-            topic = %self.slot.identity.topic,
-            partition = %self.slot.identity.partition,
-            %reason,
-            "the partition is offline"
-        );
-        self.set_role(Role::Offline(Arc::clone(&reason)));
-        self.slot.publish_status(PartitionStatus::Offline(reason));
-    }
-
-    /// A flush has failed, be it on a flusher or where the log itself has to sync: nothing is acknowledged
-    /// from here on, in the whole broker.
-    fn on_flush_failure(&mut self, error: &FlushError) {
-        report_flush_failure(&self.slot, error);
-        if let (Role::Leader(leader), Some(fatal)) = (&mut self.role, self.slot.node.fatal.get()) {
-            leader.fail_all(&AppendError::Failed(fatal));
-        }
-        self.go_offline(OfflineReason::FlushFailed { reason: error.to_string() });
-    }
-
     fn set_role(&mut self, role: Role) {
         self.gauge.set(&role);
         self.role = role;
-    }
-
-    /// Ends in order, without a log to close.
-    fn end(&mut self, ctx: &mut Context<Self>, status: PartitionStatus) {
-        self.set_role(Role::Ended);
-        self.slot.end(status);
-        self.guard.finish();
-        ctx.stop();
-    }
-
-    /// Closes the log when that was asked for and everyone has been answered.
-    fn close_when_idle(&mut self, ctx: &mut Context<Self>) {
-        if self.closing.is_none() {
-            return;
-        }
-        if let Role::Leader(leader) = &self.role
-            && (leader.is_flushing() || leader.anyone_waits())
-        {
-            return;
-        }
-        if matches!(self.role, Role::Recovering) {
-            return;
-        }
-        let Some(closed) = self.closing.take() else { return };
-        let role = std::mem::replace(&mut self.role, Role::Ended);
-        self.end(ctx, PartitionStatus::Closed);
-        match role {
-            Role::Leader(leader) => {
-                let slot = Arc::clone(&self.slot);
-                self.slot.node.workers.submit(move || {
-                    let (log, lease) = leader.into_log();
-                    let in_order = storage_errors::close(log, &slot.identity.topic_partition());
-                    drop(lease);
-                    closed.send(in_order).unwrap_or_default();
-                });
-            }
-            // Nothing is open: nothing can be left half done.
-            Role::Recovering | Role::Offline(_) | Role::Ended => closed.send(true).unwrap_or_default(),
-        }
-    }
-
-    /// Ends because the topic is gone, and removes what is left of it.
-    fn remove(&mut self, removal: Removal, ctx: &mut Context<Self>) {
-        if let Role::Leader(leader) = &mut self.role {
-            leader.fail_all(&AppendError::Deleted);
-        }
-        if let Some(closed) = self.closing.take() {
-            closed.send(true).unwrap_or_default();
-        }
-        let role = std::mem::replace(&mut self.role, Role::Ended);
-        self.end(ctx, PartitionStatus::Deleted);
-        let slot = Arc::clone(&self.slot);
-        actix_rt::spawn(async move {
-            let workers = slot.node.workers.clone();
-            // Dropped where it may block, and before the lease is asked for.
-            workers.run(move || drop(role)).await;
-            let lease = Arc::clone(&slot.lease).lock_owned().await;
-            workers.submit(move || {
-                remove_dir(&slot);
-                drop((lease, removal));
-            });
-        });
-    }
-}
-
-fn remove_dir(slot: &PartitionSlot) {
-    let dir = &slot.identity.dir;
-    match std::fs::remove_dir_all(dir) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::warn!(dir = %dir.display(), %error, "a deleted partition is left on disk until the next start");
-        }
     }
 }
 
@@ -383,7 +321,7 @@ fn remove_dir(slot: &PartitionSlot) {
 fn submit_flush(
     slot: &Arc<PartitionSlot>,
     address: Addr<PartitionActor>,
-    epoch: LeaderEpoch,
+    meaning: Option<Flush>,
     flush: impl FnOnce() -> Result<Flushed, FlushError> + Send + 'static,
 ) {
     let slot_of_job = Arc::clone(slot);
@@ -394,20 +332,20 @@ fn submit_flush(
         if let Err(error) = &result {
             report_flush_failure(&slot, error);
         }
-        post(&address, FlushCompleted { epoch, result, took: started.elapsed() });
+        post(&address, FlushCompleted { flush: meaning, result, took: started.elapsed() });
     });
 }
 
 fn report_flush_failure(slot: &PartitionSlot, error: &FlushError) {
-    // The files of a deleted topic may go while they are being flushed.
-    if slot.published.borrow().view.status != PartitionStatus::Deleted {
+    // The files of a partition that is not kept here any more may go while they are being flushed.
+    if slot.assignment().is_some() {
         let what = format!("partition {}", slot.identity.topic_partition());
         slot.node.fatal.report(FatalError::Flush { what, reason: error.to_string() });
     }
 }
 
 /// A completion: at most one of each kind is outstanding.
-#[expect(clippy::disallowed_methods, reason = "bounded by construction: one flush, one opening, one compaction")]
+#[expect(clippy::disallowed_methods, reason = "bounded by construction: at most one piece of work of each kind")]
 fn post<M>(address: &Addr<PartitionActor>, message: M)
 where
     M: Message<Result = ()> + Send + 'static,

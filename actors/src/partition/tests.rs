@@ -1,6 +1,6 @@
 //! Partitions through their handles, with the real log underneath.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use pubg1_model::{
@@ -46,8 +46,8 @@ async fn what_is_appended_is_read_back_at_dense_offsets() {
     let view = seen(&partition, |view| view.high_watermark == offset(6)).await;
     assert_eq!((view.log_end_offset, view.flushed_offset), (offset(6), offset(6)));
     assert_eq!(values(&partition), ["a", "b", "c", "d", "e", "f"]);
-    assert_eq!(partition.read(offset(4), 1).unwrap().next_offset, offset(5));
-    assert!(matches!(partition.read(offset(7), 1), Err(FetchError::OffsetOutOfRange { .. })));
+    assert_eq!(partition.slot().read(offset(4), 1).unwrap().next_offset, offset(5));
+    assert!(matches!(partition.slot().read(offset(7), 1), Err(FetchError::OffsetOutOfRange { .. })));
     broker.drain(Duration::from_secs(60)).await;
 }
 
@@ -60,7 +60,7 @@ async fn all_waits_for_the_disk_and_so_do_consumers() {
     let first = waiting(&partition, "first").await;
     let view = partition.view();
     assert_eq!((view.high_watermark, view.log_end_offset), (offset(0), offset(2)));
-    assert!(partition.read(offset(1), 1000).unwrap().is_empty());
+    assert!(partition.slot().read(offset(1), 1000).unwrap().is_empty());
     inject(&partition, Fault::ResumeFlushes).unwrap();
     assert_eq!(within(first).await.unwrap().appended[0].base_offset, offset(0));
     // The acknowledgement came after the view: the record can be read.
@@ -250,8 +250,8 @@ async fn long_polls_wake_for_records_deadlines_and_drains() {
     let fixture = Fixture::new();
     let broker = fixture.start().await;
     let partition = partition(&broker, 3);
-    let far = Instant::now() + Duration::from_secs(600);
-    let view = within(partition.wait_above(offset(0), Instant::now())).await.unwrap();
+    let far = tokio::time::Instant::now() + Duration::from_secs(600);
+    let view = within(partition.wait_above(offset(0), tokio::time::Instant::now())).await.unwrap();
     assert_eq!(view.high_watermark, offset(0));
     let (woken, _) = tokio::join!(within(partition.wait_above(offset(0), far)), append(&partition, batch(&["a"])));
     assert_eq!(woken.unwrap().high_watermark, offset(1));
@@ -270,11 +270,11 @@ async fn records_are_found_by_time_and_deleted_by_offset() {
     append(&partition, batch(&["a", "b", "c"])).await.unwrap();
     assert_eq!(within(partition.find_timestamp(1001)).await.unwrap(), Some((offset(1), 1001)));
     assert_eq!(within(partition.find_timestamp(9999)).await.unwrap(), None);
-    assert_eq!(within(partition.delete_records_before(offset(2))).await.unwrap(), offset(2));
+    assert_eq!(within(partition.delete_records_before(offset(2))).await.unwrap().log_start_offset, offset(2));
     assert_eq!(partition.view().log_start_offset, offset(2));
     assert_eq!(records(&partition), [(2, "c".to_owned())]);
     assert!(within(partition.delete_records_before(offset(4))).await.is_err());
-    assert!(matches!(partition.read(offset(1), 1), Err(FetchError::OffsetOutOfRange { .. })));
+    assert!(matches!(partition.slot().read(offset(1), 1), Err(FetchError::OffsetOutOfRange { .. })));
     broker.drain(Duration::from_secs(60)).await;
 }
 
@@ -289,7 +289,7 @@ async fn what_was_written_of_a_refused_request_is_told() {
         within(partition.append(AppendRequest { batches, acks: Acks::All }))
     };
     let error = send([0, 5]).await.unwrap_err();
-    let AppendError::Partial { appended, cause } = &error else { panic!("{error}") };
+    let AppendError::Partial { appended, cause, .. } = &error else { panic!("{error}") };
     assert_eq!(appended.iter().map(|place| place.base_offset).collect::<Vec<_>>(), [offset(0)]);
     assert!(matches!(**cause, AppendError::OutOfOrderSequence { expected: 1, received: 5, .. }));
     assert!(error.is_outcome_unknown() && !error.is_retriable());
