@@ -26,7 +26,7 @@ impl Default for AdmissionLimits {
 }
 
 /// Which budget is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Budget {
     /// Bytes that wait to be appended.
     Bytes,

@@ -1,26 +1,66 @@
-//! The broker's own arbiters: one for metadata, one for coordination, N for partitions.
+//! The broker's own arbiters: one for metadata, one for coordination, one for the transport, N for
+//! partitions.
 //!
 //! An arbiter is one thread; what blocks or floods one leaves the others alone. Which partition runs
 //! where follows from a stable hash, so that it is the same after every start.
+//!
+//! Everything else knows only the [`Place`] it runs at. In a simulation there are no threads: every place is then the
+//! one that the broker was started on.
 
-use std::io;
+use std::{future::Future, io};
 
+use actix::{Actor, Addr, Context};
 use actix_rt::{Arbiter, ArbiterHandle, System};
 use pubg1_model::{PartitionId, TopicId};
+
+/// Where actors and tasks run. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// On the thread of an arbiter.
+    Thread(ArbiterHandle),
+    /// Where the caller runs: on the one thread, and the one `LocalSet`, of a simulated broker.
+    #[cfg(any(test, feature = "testing"))]
+    Here,
+}
+
+impl Place {
+    /// Runs a task there. One that comes after the end of the place is dropped.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match self {
+            Self::Thread(arbiter) => drop(arbiter.spawn(task)),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Here => drop(actix_rt::spawn(task)),
+        }
+    }
+
+    /// Starts an actor there.
+    pub(crate) fn start<A>(&self, make: impl FnOnce(&mut Context<A>) -> A + Send + 'static) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        match self {
+            Self::Thread(arbiter) => A::start_in_arbiter(arbiter, make),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Here => A::create(make),
+        }
+    }
+}
 
 /// The running threads.
 pub(crate) struct Arbiters {
     metadata: Arbiter,
     control: Arbiter,
+    transport: Arbiter,
     partitions: Vec<Arbiter>,
 }
 
 /// What is needed to start actors on them.
 #[derive(Clone)]
 pub(crate) struct ArbiterHandles {
-    pub(crate) metadata: ArbiterHandle,
-    pub(crate) control: ArbiterHandle,
-    partitions: Vec<ArbiterHandle>,
+    pub(crate) metadata: Place,
+    pub(crate) control: Place,
+    pub(crate) transport: Place,
+    partitions: Vec<Place>,
 }
 
 impl Arbiters {
@@ -29,23 +69,26 @@ impl Arbiters {
         System::try_current()?;
         let start = || {
             let partitions = (0..partition_arbiters.max(1)).map(|_| Arbiter::try_new()).collect::<io::Result<_>>()?;
-            Ok(Self { metadata: Arbiter::try_new()?, control: Arbiter::try_new()?, partitions })
+            let new = Arbiter::try_new;
+            Ok(Self { metadata: new()?, control: new()?, transport: new()?, partitions })
         };
         Some(start())
     }
 
     pub(crate) fn handles(&self) -> ArbiterHandles {
+        let place = |arbiter: &Arbiter| Place::Thread(arbiter.handle());
         ArbiterHandles {
-            metadata: self.metadata.handle(),
-            control: self.control.handle(),
-            partitions: self.partitions.iter().map(Arbiter::handle).collect(),
+            metadata: place(&self.metadata),
+            control: place(&self.control),
+            transport: place(&self.transport),
+            partitions: self.partitions.iter().map(place).collect(),
         }
     }
 
     /// Stops every arbiter and joins its thread; its actors are dropped where they are. Blocks. Control
     /// goes first: the supervisors on it would start anew what is stopped here.
     pub(crate) fn finish(self) {
-        for arbiter in std::iter::once(self.control).chain(self.partitions).chain([self.metadata]) {
+        for arbiter in std::iter::once(self.control).chain(self.partitions).chain([self.transport, self.metadata]) {
             // `false`: it has stopped already.
             arbiter.stop();
             if arbiter.join().is_err() {
@@ -56,8 +99,19 @@ impl Arbiters {
 }
 
 impl ArbiterHandles {
+    /// Everything where the caller runs.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn here() -> Self {
+        Self { metadata: Place::Here, control: Place::Here, transport: Place::Here, partitions: vec![Place::Here] }
+    }
+
+    /// Where partitions run, and replicators.
+    pub(crate) fn partitions(&self) -> &[Place] {
+        &self.partitions
+    }
+
     /// Where a partition runs.
-    pub(crate) fn partition(&self, topic: TopicId, partition: PartitionId) -> &ArbiterHandle {
+    pub(crate) fn partition(&self, topic: TopicId, partition: PartitionId) -> &Place {
         &self.partitions[place(topic, partition, self.partitions.len())]
     }
 }

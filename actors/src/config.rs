@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use pubg1_model::{BrokerId, TopicName, topic::TopicConfig};
+use uuid::Uuid;
 
 use crate::{admission::AdmissionLimits, clock::Clock, errors::StartError, supervision::RestartPolicy};
 
@@ -39,6 +40,17 @@ pub struct BrokerConfig {
     pub data_dir: PathBuf,
     /// Where clients reach this broker: `http://host:port`.
     pub advertised_http: String,
+    /// Where it listens for other brokers, `address:port`; `None`: it opens no port for them.
+    pub rpc_listen: Option<String>,
+    /// Where other brokers reach it, `host:port`; empty when they cannot.
+    pub rpc_advertised: String,
+    /// The brokers that found the cluster, with their addresses for other brokers; the same list at each of
+    /// them, and it stays as it was when others join later. Empty: this broker alone.
+    pub voters: Vec<(BrokerId, String)>,
+    /// Where it stands; replicas are spread over racks.
+    pub rack: Option<String>,
+    /// How many replicas a new topic gets that does not say, at most one a broker.
+    pub replication_factor: u32,
     /// When a record counts as written.
     pub flush: FlushPolicy,
     /// Threads on which partitions run.
@@ -59,6 +71,9 @@ pub struct BrokerConfig {
     pub partitions_default: u32,
     /// How often retention and compaction are looked after.
     pub retention_check_interval_ms: u64,
+    /// A broker that is not heard from for this long is declared dead, and a leader that hears from no quorum of its
+    /// followers steps down.
+    pub session_timeout_ms: u64,
     /// How many restarts of an actor are borne.
     pub restart: RestartPolicy,
     /// The time of day.
@@ -75,6 +90,11 @@ impl BrokerConfig {
             cluster_id: None,
             data_dir: data_dir.into(),
             advertised_http: advertised_http.into(),
+            rpc_listen: None,
+            rpc_advertised: String::new(),
+            voters: Vec::new(),
+            rack: None,
+            replication_factor: 3,
             flush: FlushPolicy::Quorum,
             partition_arbiters: (cores / 2).clamp(1, 16),
             // More than there are cores: they wait for the disk, which serves several at once as fast as one.
@@ -86,6 +106,7 @@ impl BrokerConfig {
             topic_defaults: TopicConfig::default(),
             partitions_default: 1,
             retention_check_interval_ms: 30_000,
+            session_timeout_ms: 1000,
             restart: RestartPolicy::default(),
             clock: Clock::system(),
         }
@@ -101,6 +122,15 @@ impl BrokerConfig {
         if !(url.starts_with("http://") || url.starts_with("https://")) {
             return refuse("advertised_http", format!("{url:?} must begin with http:// or https://"));
         }
+        if self.voters.len() > 1 && (self.rpc_listen.is_none() || self.rpc_advertised.is_empty()) {
+            return refuse("rpc", "a broker of a cluster must have an address for the other brokers".to_owned());
+        }
+        if self.voters.iter().map(|(id, _)| id).collect::<std::collections::BTreeSet<_>>().len() != self.voters.len() {
+            return refuse("voters", "a broker is listed twice".to_owned());
+        }
+        if self.replication_factor == 0 {
+            return refuse("replication_factor", "must be at least 1".to_owned());
+        }
         for (setting, value) in [
             ("partition_arbiters", self.partition_arbiters),
             ("flusher_threads", self.flusher_threads),
@@ -114,6 +144,7 @@ impl BrokerConfig {
             ("admission.bytes_max", self.admission.bytes_max),
             ("admission.requests_max", self.admission.requests_max),
             ("append_timeout_ms", self.append_timeout_ms),
+            ("session_timeout_ms", self.session_timeout_ms),
             ("retention_check_interval_ms", self.retention_check_interval_ms),
             ("partitions_default", u64::from(self.partitions_default)),
         ] {
@@ -131,6 +162,26 @@ impl BrokerConfig {
             return refuse("default_topic", "names that begin with __ belong to the broker".to_owned());
         }
         self.topic_defaults.validate().or_else(|error| refuse("topic_defaults", error.to_string()))
+    }
+
+    /// The cluster that the founders' list stands for, when it is one of several brokers: every broker that is told
+    /// the same list comes to the same id without having met the others.
+    pub(crate) fn founders_cluster_id(&self) -> Option<String> {
+        let alone = self.voters.iter().all(|(broker, _)| *broker == self.broker_id);
+        (!alone).then(|| {
+            let mut voters: Vec<String> =
+                self.voters.iter().map(|(broker, address)| format!("{broker}@{address}")).collect();
+            voters.sort_unstable();
+            Uuid::new_v5(&Uuid::NAMESPACE_URL, voters.join(",").as_bytes()).simple().to_string()
+        })
+    }
+
+    /// The brokers that found the cluster: this one when it is alone.
+    pub(crate) fn founders(&self) -> Vec<(BrokerId, String)> {
+        if self.voters.is_empty() {
+            return vec![(self.broker_id, self.rpc_advertised.clone())];
+        }
+        self.voters.clone()
     }
 
     pub(crate) const fn append_timeout(&self) -> Duration {

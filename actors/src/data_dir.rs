@@ -90,11 +90,11 @@ pub(crate) fn partition_dir(partitions: &Path, topic: TopicId, partition: Partit
     partitions.join(format!("{topic}-{partition}"))
 }
 
-/// The topic id in the name of a partition's directory.
-pub(crate) fn topic_of_dir(name: &str) -> Option<TopicId> {
+/// The partition that a directory's name stands for.
+pub(crate) fn partition_of_dir(name: &str) -> Option<(TopicId, PartitionId)> {
     let (topic, partition) = name.split_once('-')?;
-    partition.parse::<u32>().ok()?;
-    Uuid::try_parse(topic).ok().map(|id| TopicId::from_bytes(*id.as_bytes()))
+    let topic = Uuid::try_parse(topic).ok().map(|id| TopicId::from_bytes(*id.as_bytes()))?;
+    Some((topic, PartitionId(partition.parse().ok()?)))
 }
 
 fn lock(root: &Path) -> Result<File, StartError> {
@@ -255,12 +255,12 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_name_tells_its_topic() {
+    fn a_directory_name_tells_its_partition() {
         let topic = TopicId::from_bytes([0xab; 16]);
         let dir = partition_dir(Path::new("/x"), topic, PartitionId(12));
-        assert_eq!(topic_of_dir(dir.file_name().unwrap().to_str().unwrap()), Some(topic));
+        assert_eq!(partition_of_dir(dir.file_name().unwrap().to_str().unwrap()), Some((topic, PartitionId(12))));
         for other in ["lost+found", "abc-1", "x", "-"] {
-            assert_eq!(topic_of_dir(other), None);
+            assert_eq!(partition_of_dir(other), None);
         }
     }
 }

@@ -6,10 +6,14 @@
 
 mod admin;
 mod data;
+mod groups;
+mod reads;
+pub(crate) mod wire;
 
 pub use admin::{
-    AlterTopicError, CreateTopicError, DeleteTopicError, MetadataUnavailable, ProducerIdError, StartError,
+    AlterTopicError, ClusterChangeError, CreateTopicError, DeleteTopicError, MetadataUnavailable, ProducerIdError,
+    StartError,
 };
-pub use data::{
-    AppendError, CommitOffsetError, CommittedOffsetError, DeleteRecordsError, FetchError, LookupError, OfflineReason,
-};
+pub use data::{AppendError, LookupError, OfflineReason};
+pub use groups::{CommitOffsetError, CommittedOffsetError};
+pub use reads::{DeleteRecordsError, FetchError};

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 /// Why the broker cannot go on. The process should say it and end with a non-zero code: what is on
 /// disk is then found again by the next start.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
 pub enum FatalError {
     /// A flush failed. The kernel may have dropped the pages it could not write, and a second
     /// attempt would claim that they are there; only reading the files again tells what is.
@@ -31,6 +31,14 @@ pub enum FatalError {
     #[error("the metadata log cannot be used: {reason}")]
     Metadata {
         /// What is wrong with it.
+        reason: String,
+    },
+    /// Other brokers cannot reach this one.
+    #[error("cannot listen for other brokers on {address}: {reason}; choose another address with --rpc")]
+    Listen {
+        /// The address.
+        address: String,
+        /// The error of the operating system.
         reason: String,
     },
     /// A thread of the broker ended by a panic.

@@ -1,6 +1,10 @@
 //! What the tests of this crate share: brokers on temporary directories, batches, conditions to wait for.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use pubg1_metrics::Metrics;
 use pubg1_model::{
@@ -8,11 +12,22 @@ use pubg1_model::{
     compression::Compression,
     record_batch::{BatchBuilder, BatchIter, NewRecord, ProducerIdentity, ValidBatch},
 };
+use pubg1_model::{cluster::Incarnation, replication::StorageId};
 use tempfile::TempDir;
+use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::{
     Acks, AppendError, AppendReply, AppendRequest, Broker, BrokerConfig, BrokerHandle, PartitionHandle,
-    PartitionStatus, PartitionView, RestartPolicy, node::Phase,
+    PartitionStatus, PartitionView, RestartPolicy,
+    admission::Admission,
+    fatal::Fatal,
+    flusher::{BlockingPool, BlockingThreads},
+    node::{NodeContext, Phase},
+    partition::counting,
+    replica_states::ReplicaStates,
+    replicator::{Sessions, Sources},
+    rpc::Rpc,
 };
 
 /// A directory on which brokers are started one after the other.
@@ -50,9 +65,66 @@ impl Fixture {
     }
 }
 
+/// The shared parts of a broker without its actors, and the threads behind them in the order in which they end.
+pub(crate) fn bare_node(config: BrokerConfig) -> (Arc<NodeContext>, Vec<BlockingThreads>) {
+    let (fatal, mut threads) = (Fatal::new(), Vec::new());
+    let mut pool = |name: &str, count| {
+        let (pool, running) = BlockingPool::start(name, count, &fatal).unwrap();
+        threads.push(running);
+        pool
+    };
+    let (flushers, workers, cleaner, metadata) = (pool("flush", 2), pool("work", 2), pool("clean", 1), pool("meta", 1));
+    let writer = pool("state", 1);
+    let boot = Some("this boot".to_owned());
+    let states = ReplicaStates::open(&config.data_dir, counting(config.flush), boot, writer, &fatal).unwrap();
+    let node = Arc::new(NodeContext {
+        cluster_id: "c".to_owned(),
+        incarnation: Incarnation::from_bytes(*Uuid::new_v4().as_bytes()),
+        storage: StorageId::from_bytes([config.broker_id.0.to_be_bytes()[3]; 16]),
+        registration: OnceLock::new(),
+        rpc: Rpc::new(config.broker_id, Vec::new()),
+        admission: Admission::new(config.admission),
+        config,
+        metrics: Metrics::new().unwrap(),
+        fatal,
+        flushers,
+        workers,
+        cleaner,
+        metadata,
+        states,
+        sources: Sources::default(),
+        sessions: Sessions::default(),
+        phase: watch::Sender::new(Phase::Starting),
+        obstacle: watch::Sender::new(None),
+        table: Default::default(),
+        removals: Arc::default(),
+        resigned: watch::Sender::new(0),
+        reasons: crate::broker::KnownReasons::default(),
+        started_at: std::time::Instant::now(),
+        clock_origin: tokio::time::Instant::now(),
+    });
+    (node, threads)
+}
+
 /// Nothing here takes long; a test that hangs fails instead.
 pub(crate) async fn within<T>(step: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), step).await.expect("the condition never came")
+}
+
+/// Waits for a condition that nothing announces.
+pub(crate) async fn until(condition: impl Fn() -> bool) {
+    within(async {
+        let mut looks = tokio::time::interval(Duration::from_millis(2));
+        while !condition() {
+            looks.tick().await;
+        }
+    })
+    .await;
+}
+
+/// Lets time pass: the pause between two looks at a condition.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::timeout(time, std::future::pending::<()>()).await.expect_err("it never ends by itself");
 }
 
 pub(crate) async fn ready(broker: &BrokerHandle) {
@@ -71,7 +143,8 @@ pub(crate) fn partition(broker: &BrokerHandle, number: u32) -> PartitionHandle {
 
 /// Waits until the partition's view fulfils a condition.
 pub(crate) async fn seen(partition: &PartitionHandle, condition: impl Fn(&PartitionView) -> bool) -> PartitionView {
-    let mut views = partition.slot().published.subscribe();
+    let slot = partition.slot();
+    let mut views = slot.published.subscribe();
     within(views.wait_for(|published| condition(&published.view))).await.unwrap().view.clone()
 }
 
@@ -123,7 +196,7 @@ pub(crate) fn records(partition: &PartitionHandle) -> Vec<(u64, String)> {
     let mut out = Vec::new();
     let mut next = partition.view().log_start_offset;
     loop {
-        let fetched = partition.read(next, 1024 * 1024).unwrap();
+        let fetched = partition.slot().read(next, 1024 * 1024).unwrap();
         if fetched.is_empty() {
             assert_eq!(next, fetched.high_watermark);
             return out;

@@ -4,6 +4,8 @@
 //! remove logs and search them, the *cleaner* compacts. Their queues are bounded by construction or by
 //! permits: a partition has at most one flush and one piece of slow work outstanding, and what it appends
 //! meanwhile is covered by its next flush.
+//!
+//! In a simulation there are no threads: a job is a task on the one there is, and takes a little virtual time.
 
 use std::{
     any::Any,
@@ -30,6 +32,9 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     changed: Condvar,
+    /// There while jobs are tasks of a simulation: where a panic is reported.
+    #[cfg(any(test, feature = "testing"))]
+    simulated: Option<Fatal>,
 }
 
 impl Shared {
@@ -79,6 +84,19 @@ impl BlockingPool {
         if !queue.closed {
             queue.jobs.push_back(Box::new(job));
             self.0.changed.notify_one();
+            drop(queue);
+            #[cfg(any(test, feature = "testing"))]
+            self.simulate_one();
+        }
+    }
+
+    /// Helps with what is queued before the caller blocks for it: in a simulation nobody else would.
+    pub(crate) fn help(&self) {
+        #[cfg(any(test, feature = "testing"))]
+        if let Some(fatal) = &self.0.simulated {
+            while let Some(job) = self.pop() {
+                run(job, fatal, "simulated");
+            }
         }
     }
 
@@ -93,12 +111,59 @@ impl BlockingPool {
     }
 }
 
+#[cfg(any(test, feature = "testing"))]
+impl BlockingPool {
+    /// A pool without threads, for a broker of a simulation.
+    pub(crate) fn simulated(fatal: &Fatal) -> Self {
+        Self(Arc::new(Shared { simulated: Some(fatal.clone()), ..Shared::default() }))
+    }
+
+    /// The machine has crashed: nothing that is queued runs any more, and what it holds is let go.
+    pub(crate) fn abandon(&self) {
+        let abandoned = {
+            let mut queue = self.0.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.jobs)
+        };
+        drop(abandoned);
+    }
+
+    fn pop(&self) -> Option<Job> {
+        self.0.lock().jobs.pop_front()
+    }
+
+    /// Lets the next job run after a while, as a task. The machine may have crashed under the one who asks: then
+    /// there is no runtime, and nothing runs.
+    fn simulate_one(&self) {
+        let Some(fatal) = self.0.simulated.clone() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let pool = self.clone();
+        drop(runtime.spawn(async move {
+            tokio::time::sleep(simulated_delay(crate::supervision::jitter())).await;
+            if let Some(job) = pool.pop() {
+                run(job, &fatal, "simulated");
+            }
+        }));
+    }
+}
+
+/// How long a disk takes in a simulation: mostly little, now and then long.
+#[cfg(any(test, feature = "testing"))]
+fn simulated_delay(luck: f64) -> std::time::Duration {
+    let longest_ms = if luck > 0.98 { 60.0 } else { 3.0 };
+    std::time::Duration::from_secs_f64(luck * longest_ms / 1000.0)
+}
+
 fn work(shared: &Shared, fatal: &Fatal, thread: &str) {
     while let Some(job) = shared.next() {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
-            tracing::error!(thread, panic = panic_text(&*payload), "blocking work panicked");
-            fatal.report(FatalError::Thread { thread: thread.to_owned() });
-        }
+        run(job, fatal, thread);
+    }
+}
+
+fn run(job: Job, fatal: &Fatal, thread: &str) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+        tracing::error!(thread, panic = panic_text(&*payload), "blocking work panicked");
+        fatal.report(FatalError::Thread { thread: thread.to_owned() });
     }
 }
 

@@ -4,10 +4,14 @@
 //! group hashes to, in Kafka's format. It is appended with `acks=all`, and neither the coordinator's memory
 //! nor the client hears of it before it is committed. A coordinator that takes a partition over reads it
 //! from the start; until then it answers with a retriable error.
+//!
+//! The coordinator of a group is the broker that leads the group's partition. Any broker takes a commit or a question
+//! and brings it there, see [`routed`].
 
 mod actor;
 mod messages;
 mod offsets;
+mod routed;
 mod shard;
 
 use std::{
@@ -18,7 +22,7 @@ use std::{
 use actix::{Addr, Context, Handler, Message, dev::ToEnvelope};
 use pubg1_metrics::{ActorKind, RejectReason};
 use pubg1_model::{
-    GroupId, Offset, PartitionId, TopicName, TopicPartition,
+    GroupId, PartitionId, TopicName, TopicPartition,
     offset_commit::{OffsetCommitKey, OffsetCommitValue},
     topic::{CleanupPolicy, TopicConfig},
 };
@@ -33,6 +37,7 @@ use actor::GroupCoordinatorActor;
 use messages::{Commit, Fetch, ForgetTopic, Quiesce};
 
 pub(crate) use actor::start_group_coordinator;
+pub(crate) use routed::answer;
 
 /// How many partitions the offsets topic has. Fixed: a group's partition follows from it.
 pub(crate) const OFFSETS_PARTITIONS: u32 = 16;
@@ -99,18 +104,11 @@ impl GroupCoordinatorHandle {
         true
     }
 
-    pub(crate) async fn commit(
-        &self,
-        group: GroupId,
-        topic_partition: TopicPartition,
-        offset: Offset,
-        metadata: String,
-    ) -> Result<(), CommitOffsetError> {
+    /// Commits with the coordinator here.
+    async fn commit_here(&self, key: OffsetCommitKey, value: OffsetCommitValue) -> Result<(), CommitOffsetError> {
         let node = &self.0.node;
         let retry_after_ms = node.retry_after_ms();
-        let value =
-            OffsetCommitValue { offset, leader_epoch: None, metadata, commit_timestamp_ms: node.config.clock.now_ms() };
-        let key = OffsetCommitKey { group: group.clone(), topic_partition };
+        let group = key.group.clone();
         let (encoded_key, encoded_value) = (key.encode()?, value.encode()?);
         let bytes = u64::try_from(encoded_key.len() + encoded_value.len()).unwrap_or(u64::MAX);
         let permit = node.admit(ActorKind::GroupCoordinator, bytes)?;
@@ -125,8 +123,8 @@ impl GroupCoordinatorHandle {
         answer.await.unwrap_or_else(|_| Err(unknown().into()))
     }
 
-    /// What a group has committed: in one partition, or everywhere.
-    pub(crate) async fn committed(
+    /// What a group has committed, as the coordinator here knows it: in one partition, or everywhere.
+    async fn committed_here(
         &self,
         group: GroupId,
         only: Option<TopicPartition>,

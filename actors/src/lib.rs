@@ -9,13 +9,15 @@
 //! Asks go down this list, facts come back by broadcast. No actor awaits one above it.
 //!
 //! ```text
-//! web ── commit, fetch ──────────► GroupCoordinatorActor      control arbiter
+//! web ── whatever is led elsewhere ──► forward, by RPC ──► the same at the broker that leads
+//!  │
+//!  ├── commit, fetch ──────────────► GroupCoordinatorActor      control arbiter
 //!  │                                   │ Append (acks=all), one a partition at a time
 //!  │                                   ▼
 //!  ├── Append, DeleteRecords ──────► PartitionActor × P        partition arbiters, by stable hash
 //!  │                                   │  │ begin_flush ──► flusher threads ──► FlushCompleted{epoch}
 //!  │                                   │  │ open, compact, close ──► worker threads ──► Recovered, …
-//!  │                                   ▼ BeginEpochs, when it was restarted
+//!  │                                   ▼ BeginEpochs + SetLeaders, when it was restarted
 //!  └── create, alter, delete topic ► MetadataActor             metadata arbiter
 //!                                        │ begin_flush ──► flusher threads ──► FlushCompleted
 //!
@@ -46,17 +48,23 @@ mod arbiters;
 mod broker;
 mod clock;
 mod config;
+mod controller;
 mod data_dir;
 mod errors;
 mod fatal;
 #[cfg(test)]
 mod fixture;
 mod flusher;
+mod forward;
 mod group_coordinator;
 mod handles;
 mod metadata;
 mod node;
 mod partition;
+mod raft;
+mod replica_states;
+mod replicator;
+mod rpc;
 mod storage_errors;
 mod supervision;
 #[cfg(any(test, feature = "testing"))]
@@ -66,12 +74,17 @@ pub use admission::{AdmissionLimits, Budget};
 pub use clock::Clock;
 pub use config::{BrokerConfig, DefaultTopic, FlushPolicy};
 pub use errors::{
-    AlterTopicError, AppendError, CommitOffsetError, CommittedOffsetError, CreateTopicError, DeleteRecordsError,
-    DeleteTopicError, FetchError, LookupError, MetadataUnavailable, OfflineReason, ProducerIdError, StartError,
+    AlterTopicError, AppendError, ClusterChangeError, CommitOffsetError, CommittedOffsetError, CreateTopicError,
+    DeleteRecordsError, DeleteTopicError, FetchError, LookupError, MetadataUnavailable, OfflineReason, ProducerIdError,
+    StartError,
 };
 pub use fatal::FatalError;
-pub use handles::{Broker, BrokerHandle, BrokerState, Check, DrainReport, NewTopic, PartitionHandle, Readiness};
+pub use handles::{
+    Broker, BrokerHandle, BrokerState, Check, ClusterStatus, DeletedRecords, DrainReport, MetadataGroup, NewTopic,
+    OfflinePartition, PartitionHandle, PlannedMove, Readiness,
+};
 pub use partition::{
-    Acks, AppendPhases, AppendReply, AppendRequest, Appended, Fetched, PartitionStatus, PartitionView,
+    Acks, AppendPhases, AppendReply, AppendRequest, Appended, Fetched, LeaderView, PartitionStatus, PartitionView,
+    ReplicaBatches, ReplicaStatus,
 };
 pub use supervision::RestartPolicy;

@@ -31,7 +31,7 @@ impl From<StorageError> for OpenFailure {
     }
 }
 
-fn damaged(damage: &Damage) -> OfflineReason {
+pub(crate) fn damaged(damage: &Damage) -> OfflineReason {
     OfflineReason::Damaged {
         file: damage.file.clone(),
         position: damage.position,
@@ -68,9 +68,11 @@ pub(crate) fn append_error(error: LogAppendError, retry_after_ms: u64) -> Append
             AppendError::StaleProducerEpoch { producer_id, current, received }
         }
         LogAppendError::OffsetsExhausted => AppendError::Invalid { reason: error.to_string() },
-        LogAppendError::StaleEpoch { .. } | LogAppendError::Flush(_) | LogAppendError::Storage(_) => {
-            AppendError::Storage { reason: error.to_string(), retry_after_ms }
-        }
+        LogAppendError::StaleEpoch { .. }
+        | LogAppendError::NotNext { .. }
+        | LogAppendError::OtherEpoch { .. }
+        | LogAppendError::Flush(_)
+        | LogAppendError::Storage(_) => AppendError::Storage { reason: error.to_string(), retry_after_ms },
     }
 }
 

@@ -8,11 +8,11 @@
 use std::{
     collections::{VecDeque, hash_map::RandomState},
     hash::BuildHasher,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use pubg1_metrics::IntCounter;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use crate::fatal::{Fatal, FatalError};
 
@@ -106,7 +106,7 @@ impl RestartHistory {
 }
 
 /// A number in 0..1 that differs from call to call. It spreads restarts, nothing depends on its quality.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let bits = u32::try_from(RandomState::new().hash_one(0u8) >> 32).unwrap_or(0);
     f64::from(bits) / f64::from(u32::MAX)
 }

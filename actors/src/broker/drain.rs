@@ -16,7 +16,7 @@ use crate::{
 /// Refuses new work from now on and lets long polls go.
 pub(crate) fn begin_drain(node: &NodeContext) {
     if node.enter(Phase::Draining) {
-        for slot in node.table.snapshot().values().flat_map(|slots| slots.iter()) {
+        for slot in node.table.slots() {
             slot.wake_waiting();
         }
     }
@@ -38,7 +38,7 @@ pub(crate) async fn drain(
     let removed = async { removals.wait_for(|count| *count == 0).await.map(drop).unwrap_or_default() };
     within(deadline, "removal of deleted topics", removed, &mut unfinished).await;
     within(deadline, "metadata", metadata.close(), &mut unfinished).await;
-    let stopped = running.stop(node);
+    let stopped = running.stop(node, unfinished.is_empty());
     within(deadline, "threads", async { stopped.await.unwrap_or_default() }, &mut unfinished).await;
     for name in &unfinished {
         tracing::warn!(name, "had not finished when the drain's deadline came");
@@ -55,7 +55,7 @@ async fn within(deadline: Instant, name: &str, step: impl Future<Output = ()>, u
 /// All at once: each flushes on the pool of flushers and closes on the pool of workers.
 async fn close_partitions(node: &NodeContext, deadline: Instant, unfinished: &mut Vec<String>) {
     let mut closing = Vec::new();
-    for slot in node.table.snapshot().values().flat_map(|slots| slots.iter()) {
+    for slot in node.table.slots() {
         let (closed, done) = oneshot::channel();
         let name = format!("partition {}", slot.identity.topic_partition());
         if slot.post(Drain { closed }).is_ok() {

@@ -1,37 +1,37 @@
-//! Which partitions run here: follows the cluster image.
+//! Which replicas run here, and what they are told: follows the cluster image.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 use pubg1_model::{
-    LeaderEpoch, PartitionId, TopicId,
-    cluster::{ClusterImage, EpochExpectation, TopicImage},
-    topic::TopicConfig,
+    BrokerId, PartitionId, TopicId, TopicName,
+    cluster::{ClusterImage, PartitionImage, TopicImage},
 };
+use tokio::sync::Mutex;
 
-use super::RETRY_PAUSE;
 use crate::{
     arbiters::ArbiterHandles,
-    data_dir::{partition_dir, topic_of_dir},
+    data_dir::{partition_dir, partition_of_dir},
     group_coordinator::GroupCoordinatorHandle,
-    metadata::{MetadataHandle, ProposeError},
+    metadata::MetadataHandle,
     node::{NodeContext, Removal},
-    partition::{PartitionIdentity, PartitionSlot, Remove, SetConfig, start_partition},
+    partition::{
+        Assignment, AssignmentChanged, DirLocks, PartitionIdentity, PartitionSlot, Remove, name_of_aside,
+        start_partition,
+    },
+    replica_states::PartitionKey,
 };
 
-/// Starts and ends partitions as topics come and go.
+/// Starts and ends replicas as topics and replica sets change.
 pub(super) struct Placement {
     pub(super) node: Arc<NodeContext>,
     pub(super) metadata: MetadataHandle,
     pub(super) groups: GroupCoordinatorHandle,
     pub(super) arbiters: ArbiterHandles,
-    /// What is placed, with the settings that it was told.
-    placed: HashMap<TopicId, Placed>,
-}
-
-struct Placed {
-    topic: pubg1_model::TopicName,
-    config: TopicConfig,
-    slots: Vec<Arc<PartitionSlot>>,
+    replicas: Replicas,
 }
 
 impl Placement {
@@ -41,127 +41,157 @@ impl Placement {
         groups: GroupCoordinatorHandle,
         arbiters: ArbiterHandles,
     ) -> Self {
-        Self { node, metadata, groups, arbiters, placed: HashMap::new() }
+        let replicas = Replicas::new(Arc::clone(&node), arbiters.clone());
+        Self { node, metadata, groups, arbiters, replicas }
     }
 
-    /// Makes what runs here agree with the image: ends what was deleted, tells new settings, and starts
-    /// what is new, in new epochs begun by one command for all of it.
-    pub(super) async fn reconcile(&mut self) {
-        loop {
-            let image = self.metadata.image();
-            self.remove_deleted(&image);
-            self.tell_settings(&image);
-            let expected = self.not_placed(&image);
-            if expected.is_empty() {
-                return;
-            }
-            match self.metadata.begin_epochs(expected, self.node.config.broker_id).await {
-                Ok(()) => {
-                    self.node.obstacle.send_replace(None);
-                    self.place(&image);
-                }
-                // The image has moved on: look again.
-                Err(ProposeError::Refused(error)) => tracing::debug!(%error, "epochs were not begun"),
-                Err(ProposeError::Unavailable(error)) => {
-                    if self.node.is_draining() {
-                        return;
-                    }
-                    tracing::warn!(%error, "partitions wait for new leader epochs");
-                    self.node.obstacle.send_replace(Some(error.to_string()));
-                    tokio::time::sleep(RETRY_PAUSE).await;
-                }
-            }
+    /// Makes what runs here agree with the image.
+    pub(super) fn reconcile(&mut self) {
+        for topic in self.replicas.follow(&self.metadata.image()) {
+            self.groups.forget_topic(topic);
         }
     }
+}
 
-    /// The epochs that end when the partitions which are not placed yet are led anew.
-    fn not_placed(&self, image: &ClusterImage) -> Vec<EpochExpectation> {
-        let is_new = |topic: &&Arc<TopicImage>| !self.placed.contains_key(&topic.id);
-        let epochs = |topic: &Arc<TopicImage>| {
-            let topic_id = topic.id;
-            let expectation = move |(partition, image): (PartitionId, &pubg1_model::cluster::PartitionImage)| {
-                EpochExpectation { topic_id, partition, expected: image.leader_epoch }
-            };
-            topic.numbered_partitions().map(expectation).collect::<Vec<_>>()
-        };
-        image.topics.values().filter(is_new).flat_map(epochs).collect()
+/// The locks of a directory, as long as somebody holds on to them.
+#[derive(Default)]
+struct KnownLocks {
+    log: Weak<Mutex<()>>,
+    compaction: Weak<Mutex<()>>,
+}
+
+/// The replicas of this broker.
+pub(crate) struct Replicas {
+    node: Arc<NodeContext>,
+    arbiters: ArbiterHandles,
+    placed: HashMap<PartitionKey, Arc<PartitionSlot>>,
+    topics: HashMap<TopicId, TopicName>,
+    /// The locks on directories that may still be in use: a replica that comes back waits for its former removal.
+    locks: HashMap<PartitionKey, KnownLocks>,
+}
+
+impl Replicas {
+    pub(crate) fn new(node: Arc<NodeContext>, arbiters: ArbiterHandles) -> Self {
+        Self { node, arbiters, placed: HashMap::new(), topics: HashMap::new(), locks: HashMap::new() }
     }
 
-    /// Starts every partition that is not placed, in the epoch after the one that `image` tells.
-    fn place(&mut self, image: &ClusterImage) {
+    /// Starts the replicas that are new, ends those that are not kept here any more, and tells the others what has
+    /// changed. Returns the topics that are gone. The image must not be older than this broker's registration.
+    pub(crate) fn follow(&mut self, image: &ClusterImage) -> Vec<TopicName> {
+        self.end_those_not_kept(image);
+        let gone: Vec<TopicName> =
+            self.topics.extract_if(|id, _| image.topic_by_id(*id).is_none()).map(|(_, name)| name).collect();
+        for topic in gone.iter().filter(|topic| image.topic(topic).is_none()) {
+            self.node.metrics.remove_topic(topic.as_str());
+        }
+        let (me, mut started, mut sources) = (self.node.config.broker_id, Vec::new(), BTreeSet::new());
         for topic in image.topics.values() {
-            if self.placed.contains_key(&topic.id) {
-                continue;
+            self.topics.entry(topic.id).or_insert_with(|| topic.name.clone());
+            for (partition, partition_image) in topic.numbered_partitions() {
+                if !partition_image.is_kept_by(me) {
+                    continue;
+                }
+                sources.extend(partition_image.leader);
+                match self.placed.get(&(topic.id, partition)) {
+                    Some(slot) => tell(slot, topic, partition_image, image.version),
+                    None => {
+                        let assignment = assignment(topic, partition_image, image.version);
+                        started.push(self.start(topic, partition, assignment));
+                    }
+                }
             }
-            let slots: Vec<_> = topic
-                .numbered_partitions()
-                .map(|(partition, image)| self.start(topic, partition, image.leader_epoch.next()))
-                .collect();
-            self.node.table.insert(topic.name.clone(), slots.clone().into());
-            let placed = Placed { topic: topic.name.clone(), config: topic.config.clone(), slots };
-            self.placed.insert(topic.id, placed);
         }
+        self.node.table.insert(started);
+        self.node.sources.retain(|broker: BrokerId| broker != me && sources.contains(&broker));
+        gone
     }
 
-    fn start(&self, topic: &TopicImage, partition: PartitionId, epoch: LeaderEpoch) -> Arc<PartitionSlot> {
+    fn end_those_not_kept(&mut self, image: &ClusterImage) {
+        let me = self.node.config.broker_id;
+        let is_kept = |(topic, partition): PartitionKey| {
+            let partition = image.topic_by_id(topic).and_then(|topic| topic.partition(partition));
+            partition.is_some_and(|partition| partition.is_kept_by(me))
+        };
+        let ended: Vec<_> = self.placed.extract_if(|key, _| !is_kept(*key)).map(|(_, slot)| slot).collect();
+        self.node.table.remove(&ended);
+        for slot in ended {
+            slot.dismiss(image.topic_by_id(slot.identity.topic_id).is_some());
+            // One that has died finds that it is not kept here when it is started again.
+            slot.post(Remove(Removal::begin(&self.node))).map_err(drop).unwrap_or_default();
+        }
+        self.locks.retain(|_, known| known.log.strong_count() + known.compaction.strong_count() > 0);
+    }
+
+    fn start(&mut self, topic: &TopicImage, partition: PartitionId, assignment: Assignment) -> Arc<PartitionSlot> {
         let identity = PartitionIdentity {
             topic: topic.name.clone(),
             topic_id: topic.id,
             partition,
             dir: partition_dir(&self.node.config.data_dir.join("partitions"), topic.id, partition),
         };
-        let slot = PartitionSlot::new(identity, Arc::clone(&self.node));
+        let key = identity.key();
+        let known = self.locks.entry(key).or_default();
+        let locks = DirLocks {
+            log: known.log.upgrade().unwrap_or_default(),
+            compaction: known.compaction.upgrade().unwrap_or_default(),
+        };
+        *known = KnownLocks { log: Arc::downgrade(&locks.log), compaction: Arc::downgrade(&locks.compaction) };
+        let slot = PartitionSlot::new(identity, Arc::clone(&self.node), assignment, locks);
         let arbiter = self.arbiters.partition(topic.id, partition).clone();
-        start_partition(&slot, &self.metadata, Some(epoch), arbiter, &self.arbiters.control);
+        start_partition(&slot, arbiter, &self.arbiters.control);
+        self.placed.insert(key, Arc::clone(&slot));
         slot
-    }
-
-    fn remove_deleted(&mut self, image: &ClusterImage) {
-        let gone: Vec<TopicId> = self.placed.keys().filter(|id| image.topic_by_id(**id).is_none()).copied().collect();
-        for id in gone {
-            let Some(placed) = self.placed.remove(&id) else { continue };
-            self.node.table.remove(&placed.topic);
-            for slot in &placed.slots {
-                // One that has died finds its topic gone when it is started again.
-                slot.post(Remove(Removal::begin(&self.node))).map_err(drop).unwrap_or_default();
-            }
-            self.groups.forget_topic(placed.topic.clone());
-            self.node.metrics.remove_topic(placed.topic.as_str());
-        }
-    }
-
-    fn tell_settings(&mut self, image: &ClusterImage) {
-        for (id, placed) in &mut self.placed {
-            let Some(topic) = image.topic_by_id(*id).filter(|topic| topic.config != placed.config) else { continue };
-            placed.config = topic.config.clone();
-            for slot in &placed.slots {
-                // One that does not run reads the settings when it recovers.
-                slot.post(SetConfig(topic.config.clone())).map_err(drop).unwrap_or_default();
-            }
-        }
     }
 }
 
-/// Removes the directories of topics that the metadata log says were deleted, in case the process ended
-/// before their removal did. Anything else that nobody knows is left alone and told.
-pub(super) fn remove_leftovers(node: &Arc<NodeContext>, metadata: &MetadataHandle, partitions: PathBuf) {
-    let (image, metadata) = (metadata.image(), metadata.clone());
-    node.workers.submit(move || {
+fn assignment(topic: &TopicImage, image: &PartitionImage, version: u64) -> Assignment {
+    Assignment { image: image.clone(), config: topic.config.clone(), version }
+}
+
+/// Tells a replica what is new for it, if anything is.
+fn tell(slot: &PartitionSlot, topic: &TopicImage, image: &PartitionImage, version: u64) {
+    let is_known = slot.assignment().is_some_and(|told| told.image == *image && told.config == topic.config);
+    if !is_known {
+        slot.assign(assignment(topic, image, version));
+        // One that does not run looks when it is opened.
+        slot.post(AssignmentChanged).map_err(drop).unwrap_or_default();
+    }
+}
+
+/// Removes the directories of replicas that are no longer kept here, in case the process ended before their removal
+/// did, or they were moved away meanwhile. Anything that nobody knows is left alone and told. Done before any replica is
+/// started: one that comes back must not find its directory being removed.
+pub(super) async fn remove_leftovers(node: &Arc<NodeContext>, metadata: &MetadataHandle, partitions: PathBuf) {
+    let (image, me, states) = (metadata.image(), node.config.broker_id, node.states.clone());
+    let remove = move || {
         let entries = match std::fs::read_dir(&partitions) {
             Ok(entries) => entries,
             Err(error) => return tracing::warn!(dir = %partitions.display(), %error, "cannot be listed"),
         };
         for path in entries.filter_map(Result::ok).map(|entry| entry.path()) {
-            let topic = path.file_name().and_then(|name| name.to_str()).and_then(topic_of_dir);
-            match topic {
-                Some(topic) if image.topic_by_id(topic).is_some() => {}
-                Some(topic) if metadata.was_deleted(topic) => {
-                    if let Err(error) = std::fs::remove_dir_all(&path) {
-                        tracing::warn!(dir = %path.display(), %error, "a deleted partition could not be removed");
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let key = partition_of_dir(name_of_aside(name).unwrap_or(name));
+            let is_left = key.and_then(|key| is_left_over(&image, me, key));
+            match (key, is_left) {
+                (_, Some(false)) => {}
+                (Some(key), Some(true)) => match std::fs::remove_dir_all(&path) {
+                    Ok(()) => states.remove(key),
+                    Err(error) => {
+                        tracing::warn!(dir = %path.display(), %error, "a replica that is not kept here stays on disk");
                     }
-                }
+                },
                 _ => tracing::warn!(path = %path.display(), "belongs to no topic that is known; it is left alone"),
             }
         }
-    });
+    };
+    // `None`: the broker is being stopped.
+    node.workers.run(remove).await.unwrap_or_default();
+}
+
+/// Whether a replica is known not to be kept here; `None`: nobody knows of it.
+fn is_left_over(image: &ClusterImage, me: BrokerId, (topic, partition): PartitionKey) -> Option<bool> {
+    match image.topic_by_id(topic).and_then(|topic| topic.partition(partition)) {
+        Some(partition) => Some(!partition.is_kept_by(me)),
+        None => image.was_deleted(topic).then_some(true),
+    }
 }

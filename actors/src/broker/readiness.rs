@@ -19,15 +19,16 @@ const NAMED_PARTITIONS: usize = 5;
 /// How the broker stands, and what was looked at.
 pub(crate) fn readiness(node: &NodeContext, image: &ClusterImage) -> Readiness {
     let fatal = node.fatal.get();
-    let table = node.table.snapshot();
-    let slots: Vec<&Arc<PartitionSlot>> = table.values().flat_map(|slots| slots.iter()).collect();
+    let slots = node.table.slots();
+    let mine = image.topics.values().flat_map(|topic| &topic.partitions);
+    let mine = mine.filter(|partition| partition.is_kept_by(node.config.broker_id)).count();
     let phase = *node.phase.borrow();
     let state = match phase {
         _ if fatal.is_some() => BrokerState::Failed,
         Phase::Starting => BrokerState::Starting,
         Phase::Recovering => BrokerState::Recovering {
             done: slots.iter().filter(|slot| slot.view().status != PartitionStatus::Recovering).count(),
-            total: slots.len().max(image.partition_count()),
+            total: slots.len().max(mine),
         },
         Phase::Ready => BrokerState::Ready,
         Phase::Draining | Phase::Drained => BrokerState::Draining,
@@ -39,10 +40,12 @@ pub(crate) fn readiness(node: &NodeContext, image: &ClusterImage) -> Readiness {
     };
     let mut checks = vec![broker, metadata(node, image), partitions(&slots), disk(node)];
     if let Some(topic) = &node.config.default_topic {
-        let slots = table.get(&topic.name).map_or(&[][..], |slots| &slots[..]);
-        let serving = slots.iter().filter(|slot| slot.view().status == PartitionStatus::Leader).count();
-        let ok = serving == slots.len() && !slots.is_empty();
-        let reason = format!("{serving} of {} partitions of {} serve", slots.len(), topic.name);
+        let known = image.topic(&topic.name).map_or(&[][..], |topic| &topic.partitions[..]);
+        let led = known.iter().filter(|partition| partition.leader.is_some()).count();
+        let own = node.table.of_topic(&topic.name);
+        let unwell = own.iter().filter(|slot| !serves(&slot.view().status)).count();
+        let ok = led == known.len() && unwell == 0 && !known.is_empty();
+        let reason = format!("{led} of {} partitions of {} are led", known.len(), topic.name);
         checks.push(Check { name: "default_topic", ok, reason });
     }
     Readiness { state, checks }
@@ -58,12 +61,17 @@ fn metadata(node: &NodeContext, image: &ClusterImage) -> Check {
     Check { name: "metadata", ok, reason }
 }
 
-fn partitions(slots: &[&Arc<PartitionSlot>]) -> Check {
-    let trouble = |slot: &&Arc<PartitionSlot>| {
+/// Whether a replica does what it should.
+const fn serves(status: &PartitionStatus) -> bool {
+    matches!(status, PartitionStatus::Leader | PartitionStatus::Follower)
+}
+
+fn partitions(slots: &[Arc<PartitionSlot>]) -> Check {
+    let trouble = |slot: &Arc<PartitionSlot>| {
         let status = slot.view().status;
         let name = slot.identity.topic_partition();
         match &status {
-            PartitionStatus::Leader => None,
+            status if serves(status) => None,
             PartitionStatus::Offline(reason) => Some(format!("{name} is offline: {reason}")),
             other => Some(format!("{name} is {}", other.as_str())),
         }

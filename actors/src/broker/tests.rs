@@ -286,7 +286,7 @@ async fn damage_takes_one_partition_offline_and_is_reported() {
     assert!(file.starts_with(&damaged) && *at == offset(0), "{reason}");
     let error = append(&partition(&broker, 1), batch(&["x"])).await.unwrap_err();
     assert!(matches!(error, AppendError::Offline(_)) && !error.is_retriable(), "{error}");
-    assert!(partition(&broker, 1).read(offset(0), 1).is_err());
+    assert!(partition(&broker, 1).slot().read(offset(0), 1).is_err());
     append(&partition(&broker, 2), batch(&["c"])).await.unwrap();
     assert_eq!(values(&partition(&broker, 2)), ["a", "b", "c"]);
     let (ok, reason) = check(&broker, "partitions");

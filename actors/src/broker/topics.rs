@@ -4,89 +4,116 @@ use std::{sync::Arc, time::Duration};
 
 use pubg1_model::{
     BrokerId, PartitionId, TopicId, TopicName,
-    cluster::{MetadataCommand, MetadataError, PARTITIONS_PER_TOPIC_MAX, TopicImage},
+    cluster::{ClusterImage, MetadataCommand, MetadataError, PARTITIONS_PER_TOPIC_MAX, TopicImage},
+    placement::{self, PlacementError},
     topic::TopicConfig,
 };
+use tokio::time::{Instant, sleep, timeout_at};
 use uuid::Uuid;
 
-use super::RETRY_PAUSE;
+use super::{RETRY_PAUSE, cluster_status::alive_brokers, operations::lives};
 use crate::{
     errors::{CreateTopicError, LookupError},
+    forward::Place,
     group_coordinator::{OFFSETS_PARTITIONS, offsets_topic, offsets_topic_config},
     handles::{NewTopic, PartitionHandle},
     metadata::{MetadataHandle, ProposeError},
     node::{NodeContext, Phase},
+    rpc::Services,
 };
 
 /// How long a request for a new topic waits for its partitions to serve.
 const CREATED_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Finds a partition of this broker.
+/// Finds a partition of the cluster.
 pub(crate) fn lookup(
-    node: &NodeContext,
-    metadata: &MetadataHandle,
+    services: &Arc<Services>,
     topic: &TopicName,
     partition: PartitionId,
 ) -> Result<PartitionHandle, LookupError> {
-    match node.table.partition(topic, partition) {
-        Some(Ok(slot)) => Ok(PartitionHandle::new(slot)),
-        Some(Err(partitions)) => Err(LookupError::UnknownPartition { topic: topic.clone(), partition, partitions }),
-        // It may exist, or come to exist, before the start is complete; and it may have been created just now.
-        None if *node.phase.borrow() != Phase::Ready || metadata.image().topic(topic).is_some() => {
-            Err(LookupError::NotReady { retry_after_ms: node.retry_after_ms() })
-        }
-        None => Err(LookupError::UnknownTopic(topic.clone())),
-    }
+    let node = &services.node;
+    let image = services.metadata.image();
+    let Some(found) = image.topic(topic) else {
+        // It may exist, or come to exist, before the start is complete.
+        return Err(match *node.phase.borrow() {
+            Phase::Starting | Phase::Recovering => LookupError::NotReady { retry_after_ms: node.retry_after_ms() },
+            _ => LookupError::UnknownTopic(topic.clone()),
+        });
+    };
+    let Some(partition_image) = found.partition(partition) else {
+        let partitions = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
+        return Err(LookupError::UnknownPartition { topic: topic.clone(), partition, partitions });
+    };
+    let alone = partition_image.replicas == [node.config.broker_id] && partition_image.moving_to.is_none();
+    let place = Place { topic_id: found.id, partition };
+    Ok(PartitionHandle::new(Arc::clone(services), found.name.clone(), place, alone))
 }
 
 /// Creates a topic and waits until its partitions serve, or cannot.
-pub(crate) async fn create_topic(
-    node: &NodeContext,
-    metadata: &MetadataHandle,
-    topic: NewTopic,
-) -> Result<Arc<TopicImage>, CreateTopicError> {
-    let partitions = topic.partitions.unwrap_or(node.config.partitions_default);
-    let replicas = topic.replication_factor.unwrap_or(1);
-    let config = topic.config.unwrap_or_else(|| node.config.topic_defaults.clone());
-    let image = propose_topic(node, metadata, &topic.name, partitions, replicas, config).await?;
-    let deadline = tokio::time::Instant::now() + CREATED_PATIENCE;
-    for (partition, _) in image.numbered_partitions() {
-        // The topic exists, whatever its partitions do; who asks them next hears it from them.
-        let serves = async {
-            if let Ok(slot) = node.table.placed(&image.name, partition).await {
-                PartitionHandle::new(slot).settled(CREATED_PATIENCE).await.unwrap_or_default();
-            }
-        };
-        tokio::time::timeout_at(deadline, serves).await.unwrap_or_default();
+pub(crate) async fn create_topic(services: &Services, topic: NewTopic) -> Result<Arc<TopicImage>, CreateTopicError> {
+    let Services { node, metadata, .. } = services;
+    let NewTopic { name, partitions, replication_factor, config } = topic;
+    let partitions = partitions.unwrap_or(node.config.partitions_default);
+    let config = config.unwrap_or_else(|| node.config.topic_defaults.clone());
+    let alive = alive_brokers(services).await;
+    let new = Planned { name: &name, partitions, replicas: replication_factor, config, alive };
+    let image = propose_topic(node, metadata, new).await?;
+    let deadline = Instant::now() + CREATED_PATIENCE;
+    // The topic exists, whatever its partitions do; who asks them next hears it from them.
+    timeout_at(deadline, led(metadata, image.id)).await.unwrap_or_default();
+    for (partition, alone) in kept_here(node, &image) {
+        timeout_at(deadline, opened(node, &image.name, partition, alone)).await.unwrap_or_default();
     }
-    // The image after the epochs were begun.
+    // The image after the leaders were set.
     Ok(metadata.image().topic_by_id(image.id).map_or(image, Arc::clone))
+}
+
+/// Resolves when every partition of a topic has a leader, or the topic is gone.
+async fn led(metadata: &MetadataHandle, topic: TopicId) {
+    let all_led = |image: &Arc<ClusterImage>| {
+        image.topic_by_id(topic).is_none_or(|topic| topic.partitions.iter().all(|partition| partition.leader.is_some()))
+    };
+    // The image's sender lives in `metadata`, so the wait cannot fail.
+    metadata.images().wait_for(all_led).await.map(drop).unwrap_or_default();
+}
+
+/// A topic that is about to be created.
+struct Planned<'a> {
+    name: &'a TopicName,
+    partitions: u32,
+    /// `None`: as many as is usual, or as there are brokers.
+    replicas: Option<u32>,
+    config: TopicConfig,
+    /// The brokers that live, if that is known.
+    alive: Option<Vec<BrokerId>>,
 }
 
 async fn propose_topic(
     node: &NodeContext,
     metadata: &MetadataHandle,
-    name: &TopicName,
-    partitions: u32,
-    replicas: u32,
-    config: TopicConfig,
+    planned: Planned<'_>,
 ) -> Result<Arc<TopicImage>, CreateTopicError> {
-    let brokers: Vec<BrokerId> = metadata.image().brokers.keys().copied().collect();
-    let (partitions, replicas) = (to_usize(partitions), to_usize(replicas));
+    let Planned { name, partitions, replicas, config, alive } = planned;
+    let image = metadata.image();
+    let usual = to_usize(node.config.replication_factor).min(image.brokers.len());
+    let (partitions, replicas) = (to_usize(partitions), replicas.map_or(usual, to_usize));
     if partitions > PARTITIONS_PER_TOPIC_MAX {
         return Err(CreateTopicError::Refused(MetadataError::PartitionCount(partitions)));
     }
-    if replicas > brokers.len() {
-        let error = MetadataError::ReplicationFactor { replicas, brokers: brokers.len() };
-        return Err(CreateTopicError::Refused(error));
-    }
-    let assign = |partition| brokers.iter().cycle().skip(partition).take(replicas).copied().collect();
+    let retry_after_ms = node.retry_after_ms();
+    let assignment = placement::place(&image, lives(alive.as_deref()), partitions, replicas);
+    let assignment = assignment.map_err(|error| match error {
+        PlacementError::TooFewBrokers { replicas, brokers } => {
+            CreateTopicError::Refused(MetadataError::ReplicationFactor { replicas, brokers })
+        }
+        PlacementError::NoQuorum { .. } => CreateTopicError::NoPlace { reason: error.to_string(), retry_after_ms },
+    })?;
     let id = TopicId::from_bytes(*Uuid::new_v4().as_bytes());
     let command = MetadataCommand::CreateTopic {
         id,
         name: name.clone(),
         config,
-        partitions: (0..partitions).map(assign).collect(),
+        partitions: assignment,
         created_ms: node.config.clock.now_ms(),
     };
     match metadata.propose(command).await {
@@ -105,23 +132,17 @@ fn to_usize(number: u32) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// Creates the topics that must exist, waits for every log to be opened, and declares the broker ready.
+/// Sees that the topics exist which must, waits for every log here to be opened, and declares the broker ready.
 pub(super) async fn complete_start(node: Arc<NodeContext>, metadata: MetadataHandle) {
     ensure_topic(&node, &metadata, &offsets_topic(), OFFSETS_PARTITIONS, offsets_topic_config()).await;
     if let Some(topic) = &node.config.default_topic {
         ensure_topic(&node, &metadata, &topic.name, topic.partitions, node.config.topic_defaults.clone()).await;
     }
     for topic in metadata.image().topics.values() {
-        for (partition, _) in topic.numbered_partitions() {
-            let opened = async {
-                if let Ok(slot) = node.table.placed(&topic.name, partition).await {
-                    // Offline is opened, too: what there is to know is known, the others need not wait for it.
-                    PartitionHandle::new(slot).settled(Duration::MAX).await.unwrap_or_default();
-                }
-            };
+        for (partition, alone) in kept_here(&node, topic) {
             tokio::select! {
                 () = node.draining() => return,
-                () = opened => {}
+                () = opened(&node, &topic.name, partition, alone) => {}
             }
         }
     }
@@ -131,6 +152,20 @@ pub(super) async fn complete_start(node: Arc<NodeContext>, metadata: MetadataHan
     }
 }
 
+/// The partitions of a topic that this broker keeps, and whether it alone does.
+fn kept_here(node: &NodeContext, topic: &TopicImage) -> impl Iterator<Item = (PartitionId, bool)> {
+    let this = node.config.broker_id;
+    let kept = topic.numbered_partitions().filter(move |(_, placed)| placed.is_kept_by(this));
+    kept.map(|(partition, placed)| (partition, placed.members().count() == 1))
+}
+
+/// Resolves when the log of a partition here is open. Offline is open, too: what there is to know is known, and the
+/// others need not wait for it.
+async fn opened(node: &NodeContext, topic: &TopicName, partition: PartitionId, alone: bool) {
+    node.table.placed(topic, partition).await.settled(alone).await;
+}
+
+/// Waits until a topic exists. The controller creates it, once enough brokers have registered to keep it.
 async fn ensure_topic(
     node: &NodeContext,
     metadata: &MetadataHandle,
@@ -138,17 +173,35 @@ async fn ensure_topic(
     partitions: u32,
     config: TopicConfig,
 ) {
-    while !node.is_draining() && metadata.image().topic(name).is_none() {
-        match propose_topic(node, metadata, name, partitions, 1, config.clone()).await {
-            Ok(_) | Err(CreateTopicError::Exists(_)) => {
-                node.obstacle.send_replace(None);
-                return;
+    let replicas = to_usize(node.config.replication_factor).min(node.config.founders().len());
+    let mut images = metadata.images();
+    while !node.is_draining() {
+        let image = Arc::clone(&images.borrow_and_update());
+        if image.topic(name).is_some() {
+            break;
+        }
+        let obstacle = if !metadata.is_controller() {
+            format!("topic {name}: the controller has not created it yet")
+        } else if image.brokers.len() < replicas {
+            let known = image.brokers.len();
+            format!("topic {name}: it needs {replicas} brokers, {known} of them are known by now")
+        } else {
+            let replicas = u32::try_from(replicas).ok();
+            let new = Planned { name, partitions, replicas, config: config.clone(), alive: None };
+            match propose_topic(node, metadata, new).await {
+                Ok(_) | Err(CreateTopicError::Exists(_)) => break,
+                Err(error) => {
+                    tracing::warn!(topic = %name, %error, "a topic that must exist could not be created; it is tried again");
+                    format!("topic {name}: {error}")
+                }
             }
-            Err(error) => {
-                tracing::warn!(topic = %name, %error, "a topic that must exist could not be created; it is tried again");
-                node.obstacle.send_replace(Some(format!("topic {name}: {error}")));
-                tokio::time::sleep(RETRY_PAUSE).await;
-            }
+        };
+        node.obstacle.send_replace(Some(obstacle));
+        tokio::select! {
+            () = node.draining() => return,
+            () = sleep(RETRY_PAUSE) => {}
+            Ok(()) = images.changed() => {}
         }
     }
+    node.obstacle.send_replace(None);
 }

@@ -4,6 +4,7 @@ use std::{io, path::PathBuf, sync::Arc};
 
 use pubg1_model::{BrokerId, TopicName, cluster::MetadataError};
 
+use super::LookupError;
 use crate::fatal::FatalError;
 
 /// Why a broker did not start.
@@ -60,6 +61,15 @@ pub enum StartError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// What replicas keep beside their logs cannot be read.
+    #[error("{}/replicas.redb: {reason}; restore the data directory, or remove it to copy everything again",
+        .path.display())]
+    ReplicaStates {
+        /// The data directory.
+        path: PathBuf,
+        /// What the store says.
+        reason: String,
+    },
     /// There is no actix system on this thread.
     #[error("a broker must be started inside an actix system")]
     NoSystem,
@@ -75,6 +85,12 @@ pub enum MetadataUnavailable {
     /// The metadata log is being read.
     #[error("the broker is starting; try again")]
     NotReady {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// Nobody leads the metadata at present.
+    #[error("the brokers that decide about the cluster have no leader at present; try again")]
+    NoLeader {
         /// When to try again, in milliseconds.
         retry_after_ms: u64,
     },
@@ -118,6 +134,7 @@ impl MetadataUnavailable {
     pub const fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::NotReady { retry_after_ms }
+            | Self::NoLeader { retry_after_ms }
             | Self::Overloaded { retry_after_ms }
             | Self::DiskFull { retry_after_ms }
             | Self::Storage { retry_after_ms, .. }
@@ -149,7 +166,7 @@ macro_rules! retriable_when_unavailable {
     )+};
 }
 
-retriable_when_unavailable!(CreateTopicError, AlterTopicError, DeleteTopicError, ProducerIdError);
+retriable_when_unavailable!(AlterTopicError, DeleteTopicError, ProducerIdError, ClusterChangeError);
 
 /// Why a topic was not created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -163,9 +180,35 @@ pub enum CreateTopicError {
     /// A number or a setting that cannot be honoured.
     #[error("{0}")]
     Refused(MetadataError),
+    /// Too few brokers live at present.
+    #[error("{reason}; try again")]
+    NoPlace {
+        /// How many there must be.
+        reason: String,
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] MetadataUnavailable),
+}
+
+impl CreateTopicError {
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub const fn is_retriable(&self) -> bool {
+        matches!(self, Self::NoPlace { .. } | Self::Unavailable(_))
+    }
+
+    /// When to try again, in milliseconds, where that is known.
+    #[must_use]
+    pub const fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::NoPlace { retry_after_ms, .. } => Some(*retry_after_ms),
+            Self::Unavailable(error) => error.retry_after_ms(),
+            _ => None,
+        }
+    }
 }
 
 /// Why the settings of a topic were not changed.
@@ -208,4 +251,30 @@ pub enum ProducerIdError {
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] MetadataUnavailable),
+}
+
+/// Why brokers or partitions were not changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ClusterChangeError {
+    /// No such topic or partition.
+    #[error(transparent)]
+    Unknown(#[from] LookupError),
+    /// No such broker.
+    #[error("there is no broker {0}")]
+    UnknownBroker(BrokerId),
+    /// It makes no sense.
+    #[error("{0}")]
+    Invalid(String),
+    /// The cluster is not in a state in which it can be done.
+    #[error("{0}")]
+    Refused(String),
+    /// Not now.
+    #[error(transparent)]
+    Unavailable(#[from] MetadataUnavailable),
+}
+
+impl ClusterChangeError {
+    pub(crate) fn unknown_topic(topic: &TopicName) -> Self {
+        Self::Unknown(LookupError::UnknownTopic(topic.clone()))
+    }
 }

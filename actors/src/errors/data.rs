@@ -1,13 +1,15 @@
-//! Errors of reading, writing and committing.
+//! Errors of finding a partition and of writing to it. They travel between brokers as they are.
 
 use std::{path::PathBuf, sync::Arc};
 
-use pubg1_model::{GroupId, Offset, PartitionId, ProducerId, TopicName, offset_commit::OffsetCommitError};
+use pubg1_model::{BrokerId, LeaderEpoch, Offset, PartitionId, ProducerId, TopicName};
+use serde::{Deserialize, Serialize};
 
+use super::wire;
 use crate::{admission::Budget, fatal::FatalError, partition::Appended};
 
 /// Why a partition serves nothing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum OfflineReason {
     /// Records that were on disk for certain are not what they were. Nothing is cut off or skipped:
     /// restore the files, or delete the topic.
@@ -15,6 +17,7 @@ pub enum OfflineReason {
         .file.display())]
     Damaged {
         /// The damaged file.
+        #[serde(with = "wire::path")]
         file: PathBuf,
         /// Where the damage begins, in bytes.
         position: u64,
@@ -35,10 +38,24 @@ pub enum OfflineReason {
         /// The error of the operating system.
         reason: String,
     },
+    /// No broker can be made its leader.
+    #[error("it has no leader: {reason}")]
+    NoLeader {
+        /// What the controller says.
+        reason: String,
+    },
 }
 
-/// No such partition here.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+impl OfflineReason {
+    /// Whether it may pass without anybody's help.
+    #[must_use]
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::NoLeader { .. })
+    }
+}
+
+/// No such partition in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum LookupError {
     /// No topic of this name.
     #[error("there is no topic {0}")]
@@ -62,11 +79,19 @@ pub enum LookupError {
 }
 
 /// Why an append was not acknowledged.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AppendError {
     /// The partition is being recovered.
     #[error("the partition is being recovered; try again")]
     NotReady {
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// Another broker leads the partition, or none at present. Nothing was written.
+    #[error("{}; try again", wire::not_leader(*.leader))]
+    NotLeader {
+        /// Who leads, as far as is known.
+        leader: Option<BrokerId>,
         /// When to try again, in milliseconds.
         retry_after_ms: u64,
     },
@@ -144,7 +169,12 @@ pub enum AppendError {
     #[error("the first {} batches were written, then: {cause}", appended.len())]
     Partial {
         /// What was written, in order.
+        #[serde(with = "wire::appended")]
         appended: Vec<Appended>,
+        /// Who took it.
+        leader: BrokerId,
+        /// In which epoch.
+        leader_epoch: LeaderEpoch,
         /// Why the next one was not.
         cause: Box<AppendError>,
     },
@@ -177,6 +207,7 @@ impl AppendError {
     pub fn is_retriable(&self) -> bool {
         match self {
             Self::NotReady { .. }
+            | Self::NotLeader { .. }
             | Self::Overloaded { .. }
             | Self::DiskFull { .. }
             | Self::Storage { .. }
@@ -184,7 +215,7 @@ impl AppendError {
             | Self::OutcomeUnknown { .. }
             | Self::TimedOut { .. }
             | Self::Failed(_) => true,
-            Self::Offline(reason) => matches!(**reason, OfflineReason::Unavailable { .. }),
+            Self::Offline(reason) => reason.may_pass(),
             Self::Partial { cause, .. } => cause.is_retriable(),
             Self::RequestTooLarge { .. }
             | Self::BatchTooLarge { .. }
@@ -206,180 +237,13 @@ impl AppendError {
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
             Self::NotReady { retry_after_ms }
+            | Self::NotLeader { retry_after_ms, .. }
             | Self::Overloaded { retry_after_ms, .. }
             | Self::DiskFull { retry_after_ms }
             | Self::Storage { retry_after_ms, .. }
             | Self::OutcomeUnknown { retry_after_ms } => Some(*retry_after_ms),
             Self::Partial { cause, .. } => cause.retry_after_ms(),
             _ => None,
-        }
-    }
-}
-
-/// Why nothing was read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum FetchError {
-    /// The partition is being recovered.
-    #[error("the partition is being recovered; try again")]
-    NotReady {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u64,
-    },
-    /// The partition serves nothing.
-    #[error("the partition is offline: {0}")]
-    Offline(Arc<OfflineReason>),
-    /// The offset was deleted or does not exist yet.
-    #[error("offset {requested} is not there; records {log_start_offset} to {high_watermark} (exclusive) are")]
-    OffsetOutOfRange {
-        /// What was asked for.
-        requested: Offset,
-        /// The first record.
-        log_start_offset: Offset,
-        /// The end of what may be read.
-        high_watermark: Offset,
-    },
-    /// A budget is used up.
-    #[error("the broker is overloaded; try again")]
-    Overloaded {
-        /// When to try again, in milliseconds.
-        retry_after_ms: u64,
-    },
-    /// The log could not be read.
-    #[error("the log cannot be read: {reason}")]
-    Storage {
-        /// The error.
-        reason: String,
-    },
-    /// The broker is shutting down.
-    #[error("the broker is shutting down")]
-    Draining,
-    /// The topic was deleted.
-    #[error("the topic was deleted")]
-    Deleted,
-}
-
-impl FetchError {
-    /// Whether the same request may succeed later.
-    #[must_use]
-    pub fn is_retriable(&self) -> bool {
-        match self {
-            Self::NotReady { .. } | Self::Overloaded { .. } | Self::Draining => true,
-            Self::Offline(reason) => matches!(**reason, OfflineReason::Unavailable { .. }),
-            Self::OffsetOutOfRange { .. } | Self::Storage { .. } | Self::Deleted => false,
-        }
-    }
-
-    /// When to try again, in milliseconds, where that is known.
-    #[must_use]
-    pub const fn retry_after_ms(&self) -> Option<u64> {
-        match self {
-            Self::NotReady { retry_after_ms } | Self::Overloaded { retry_after_ms } => Some(*retry_after_ms),
-            _ => None,
-        }
-    }
-}
-
-/// Why records were not deleted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DeleteRecordsError {
-    /// Records that are not committed cannot be deleted.
-    #[error("offset {requested} lies beyond the high watermark {high_watermark}")]
-    OffsetOutOfRange {
-        /// What was asked for.
-        requested: Offset,
-        /// The furthest that is possible.
-        high_watermark: Offset,
-    },
-    /// The partition cannot do it now, for the same reasons as it cannot be written to.
-    #[error(transparent)]
-    Append(#[from] AppendError),
-}
-
-impl DeleteRecordsError {
-    /// Whether the same request may succeed later.
-    #[must_use]
-    pub fn is_retriable(&self) -> bool {
-        matches!(self, Self::Append(error) if error.is_retriable())
-    }
-}
-
-/// Why an offset was not committed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommitOffsetError {
-    /// The coordinator of the group is still reading the group's offsets.
-    #[error("the coordinator of group {group} is loading; try again")]
-    Loading {
-        /// The group.
-        group: GroupId,
-        /// When to try again, in milliseconds.
-        retry_after_ms: u64,
-    },
-    /// The partition does not exist.
-    #[error(transparent)]
-    UnknownPartition(#[from] LookupError),
-    /// The commit cannot be stored.
-    #[error(transparent)]
-    Invalid(#[from] OffsetCommitError),
-    /// The offsets topic did not take it.
-    #[error("the offset was not stored: {0}")]
-    Append(#[from] AppendError),
-}
-
-impl CommitOffsetError {
-    /// Whether the same request may succeed later. A commit may always be repeated.
-    #[must_use]
-    pub fn is_retriable(&self) -> bool {
-        match self {
-            Self::Loading { .. } | Self::UnknownPartition(LookupError::NotReady { .. }) => true,
-            Self::UnknownPartition(_) | Self::Invalid(_) => false,
-            Self::Append(error) => error.is_retriable(),
-        }
-    }
-
-    /// When to try again, in milliseconds, where that is known.
-    #[must_use]
-    pub fn retry_after_ms(&self) -> Option<u64> {
-        match self {
-            Self::Loading { retry_after_ms, .. } | Self::UnknownPartition(LookupError::NotReady { retry_after_ms }) => {
-                Some(*retry_after_ms)
-            }
-            Self::Append(error) => error.retry_after_ms(),
-            _ => None,
-        }
-    }
-}
-
-/// Why a committed offset cannot be told.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CommittedOffsetError {
-    /// The coordinator of the group is still reading the group's offsets.
-    #[error("the coordinator of group {group} is loading; try again")]
-    Loading {
-        /// The group.
-        group: GroupId,
-        /// When to try again, in milliseconds.
-        retry_after_ms: u64,
-    },
-    /// The partition that stores the group's offsets is offline.
-    #[error("the offsets of group {group} cannot be read: {reason}")]
-    Offline {
-        /// The group.
-        group: GroupId,
-        /// Why the partition is offline.
-        reason: Arc<OfflineReason>,
-    },
-    /// The broker is shutting down.
-    #[error("the broker is shutting down")]
-    Draining,
-}
-
-impl CommittedOffsetError {
-    /// Whether the same request may succeed later.
-    #[must_use]
-    pub fn is_retriable(&self) -> bool {
-        match self {
-            Self::Loading { .. } | Self::Draining => true,
-            Self::Offline { reason, .. } => matches!(**reason, OfflineReason::Unavailable { .. }),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! The actor that coordinates the groups whose partition of the offsets topic is led here.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
-use actix_rt::{ArbiterHandle, task::JoinHandle};
+use actix_rt::task::JoinHandle;
 use pubg1_metrics::ActorKind;
 use pubg1_model::{LeaderEpoch, Offset, PartitionId, TopicName};
 use tokio::sync::oneshot;
@@ -16,15 +19,17 @@ use super::{
     shard::{Client, PendingCommit, ReadyShard, Shard, encode},
 };
 use crate::{
+    arbiters::Place,
     errors::{AppendError, CommitOffsetError, CommittedOffsetError, FetchError},
-    handles::PartitionHandle,
     node::NodeContext,
-    partition::{Acks, AppendRequest, PartitionStatus},
+    partition::{Acks, AppendRequest, PartitionSlot, PartitionStatus},
     supervision::{DeathGuard, Supervised, supervise},
 };
 
 /// How much is read at a time when a partition is replayed.
 const REPLAY_READ_BYTES: usize = 1024 * 1024;
+/// The pause before a partition that could not be read is read again.
+const LOAD_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) struct GroupCoordinatorActor {
     handle: GroupCoordinatorHandle,
@@ -46,7 +51,7 @@ impl Drop for Watcher {
 }
 
 /// Starts the coordinator on `control`, under supervision.
-pub(crate) fn start_group_coordinator(handle: &GroupCoordinatorHandle, control: &ArbiterHandle) {
+pub(crate) fn start_group_coordinator(handle: &GroupCoordinatorHandle, control: &Place) {
     let node = Arc::clone(&handle.0.node);
     let supervised = Supervised {
         name: "group coordinator".to_owned(),
@@ -54,7 +59,7 @@ pub(crate) fn start_group_coordinator(handle: &GroupCoordinatorHandle, control: 
         restarts: node.metrics.actor(ActorKind::GroupCoordinator).restarts.clone(),
         fatal: node.fatal.clone(),
     };
-    let (to_start, dead, arbiter) = (handle.clone(), handle.clone(), control.clone());
+    let (to_start, dead, place) = (handle.clone(), handle.clone(), control.clone());
     let start = move |guard| {
         let handle = to_start.clone();
         let make = move |_: &mut Context<GroupCoordinatorActor>| GroupCoordinatorActor {
@@ -64,7 +69,7 @@ pub(crate) fn start_group_coordinator(handle: &GroupCoordinatorHandle, control: 
             watchers: Vec::new(),
             _guard: guard,
         };
-        to_start.set_address(Some(GroupCoordinatorActor::start_in_arbiter(&arbiter, make)));
+        to_start.set_address(Some(place.start(make)));
     };
     let died = move || dead.set_address(None);
     // Stopped by the stop of the control arbiter at the latest.
@@ -82,22 +87,42 @@ impl Actor for GroupCoordinatorActor {
     }
 }
 
-/// Loads the partition each time that it begins to lead, and says when it no longer does.
+/// Follows the replica of a partition on this broker, for as long as there is one, and the next one after it.
 async fn watch_partition(node: Arc<NodeContext>, partition: PartitionId, address: Addr<GroupCoordinatorActor>) {
-    let Ok(slot) = node.table.placed(&offsets_topic(), partition).await else { return };
-    let handle = PartitionHandle::new(Arc::clone(&slot));
+    let topic = offsets_topic();
+    loop {
+        let slot = node.table.placed(&topic, partition).await;
+        tokio::select! {
+            () = follow(&node, &slot, &address) => return,
+            () = node.table.replaced(&slot) => post(&address, Lost { partition, reason: None }),
+        }
+    }
+}
+
+/// Loads the partition each time that the replica here begins to lead, and says when it no longer does.
+async fn follow(node: &NodeContext, slot: &Arc<PartitionSlot>, address: &Addr<GroupCoordinatorActor>) {
+    let partition = slot.identity.partition;
     let mut views = slot.published.subscribe();
     loop {
         let leads = views.wait_for(|published| published.view.status == PartitionStatus::Leader);
         let Ok(epoch) = leads.await.map(|published| published.view.leader_epoch) else { return };
-        let to_load = handle.clone();
-        match node.workers.run(move || load(&to_load)).await {
-            Some(Ok(offsets)) => post(&address, Loaded { partition, epoch, offsets }),
-            // It has stopped leading: `Lost` says so below. Any other error leaves it loading.
-            Some(Err(error)) => tracing::warn!(%partition, %error, "committed offsets cannot be read"),
-            None => return,
-        }
         let goes_on = |status: &PartitionStatus, now: LeaderEpoch| *status == PartitionStatus::Leader && now == epoch;
+        loop {
+            let to_load = Arc::clone(slot);
+            match node.workers.run(move || load(&to_load)).await {
+                Some(Ok(offsets)) => {
+                    post(address, Loaded { partition, epoch, offsets });
+                    break;
+                }
+                Some(Err(error)) => tracing::warn!(%partition, %error, "committed offsets cannot be read"),
+                None => return,
+            }
+            // It has stopped leading, which `Lost` says below; or it may be asked again soon.
+            let ended = views.wait_for(|published| !goes_on(&published.view.status, published.view.leader_epoch));
+            if tokio::time::timeout(LOAD_RETRY_PAUSE, ended).await.is_ok() {
+                break;
+            }
+        }
         let ended = views.wait_for(|published| !goes_on(&published.view.status, published.view.leader_epoch));
         let Ok(reason) = ended.await.map(|published| match &published.view.status {
             PartitionStatus::Offline(reason) => Some(Arc::clone(reason)),
@@ -105,16 +130,16 @@ async fn watch_partition(node: Arc<NodeContext>, partition: PartitionId, address
         }) else {
             return;
         };
-        post(&address, Lost { partition, reason });
+        post(address, Lost { partition, reason });
     }
 }
 
 /// Reads a partition to its high watermark. Blocks.
-fn load(handle: &PartitionHandle) -> Result<GroupOffsets, FetchError> {
+fn load(slot: &PartitionSlot) -> Result<GroupOffsets, FetchError> {
     let mut offsets = GroupOffsets::default();
-    let mut next: Offset = handle.view().log_start_offset;
+    let mut next: Offset = slot.leader_view()?.log_start_offset;
     loop {
-        let fetched = handle.read_internally(next, REPLAY_READ_BYTES)?;
+        let fetched = slot.read_internally(next, REPLAY_READ_BYTES)?;
         if fetched.is_empty() || fetched.next_offset <= next {
             return Ok(offsets);
         }
@@ -265,11 +290,11 @@ async fn append(
 ) -> Result<(), AppendError> {
     let invalid = |error: pubg1_model::record_batch::BatchError| AppendError::Invalid { reason: error.to_string() };
     let batches = vec![encode(commits, node.config.clock.now_ms()).map_err(invalid)?];
-    let Some(Ok(slot)) = node.table.partition(&offsets_topic(), partition) else {
+    let Some(slot) = node.table.get(&offsets_topic(), partition) else {
         return Err(AppendError::NotReady { retry_after_ms: node.retry_after_ms() });
     };
     let request = AppendRequest { batches, acks: Acks::All };
-    PartitionHandle::new(slot).append_internally(request, epoch).await.map(drop)
+    slot.append_internally(request, epoch).await.map(drop)
 }
 
 /// A completion.

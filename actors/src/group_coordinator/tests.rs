@@ -151,14 +151,14 @@ async fn commits_of_an_epoch_that_is_over_are_not_appended() {
     let partition = partition_of_group(&broker, "g");
     let epoch = partition.view().leader_epoch;
     let request = || AppendRequest { batches: vec![keyed("k", "v")], acks: Acks::All };
-    within(partition.append_internally(request(), epoch)).await.unwrap();
+    within(partition.slot().append_internally(request(), epoch)).await.unwrap();
     inject(&partition, Fault::Panic).unwrap();
     let view = leads_after(&partition, epoch).await;
     // A load may have read to the end by now: what came behind it would be answered and not be known.
-    let late = within(partition.append_internally(request(), epoch)).await;
+    let late = within(partition.slot().append_internally(request(), epoch)).await;
     assert!(matches!(late, Err(AppendError::NotReady { .. })), "{late:?}");
     assert_eq!(partition.view().log_end_offset, view.log_end_offset);
-    within(partition.append_internally(request(), view.leader_epoch)).await.unwrap();
+    within(partition.slot().append_internally(request(), view.leader_epoch)).await.unwrap();
     broker.drain(Duration::from_secs(60)).await;
 }
 

@@ -21,14 +21,15 @@ use super::{PartitionHandle, Readiness};
 use crate::{
     broker::{self, Running},
     config::BrokerConfig,
+    controller,
     errors::{
         AlterTopicError, CommitOffsetError, CommittedOffsetError, CreateTopicError, DeleteTopicError, LookupError,
         ProducerIdError, StartError,
     },
     fatal::FatalError,
-    group_coordinator::GroupCoordinatorHandle,
-    metadata::{MetadataHandle, ProposeError},
-    node::{NodeContext, Phase},
+    metadata::ProposeError,
+    node::Phase,
+    rpc::Services,
 };
 
 /// Producer ids are taken from the metadata log in blocks of this many.
@@ -41,7 +42,7 @@ pub struct NewTopic {
     pub name: TopicName,
     /// How many partitions; `None` for the broker's default.
     pub partitions: Option<u32>,
-    /// How many replicas of each; `None` for 1.
+    /// How many replicas of each; `None` for as many as is usual, or as there are brokers.
     pub replication_factor: Option<u32>,
     /// Its settings; `None` for the broker's default.
     pub config: Option<TopicConfig>,
@@ -86,9 +87,7 @@ impl Broker {
 pub struct BrokerHandle(Arc<Inner>);
 
 struct Inner {
-    node: Arc<NodeContext>,
-    metadata: MetadataHandle,
-    groups: GroupCoordinatorHandle,
+    services: Arc<Services>,
     /// Producer ids that are reserved and not handed out.
     producer_ids: tokio::sync::Mutex<Range<i64>>,
     /// The threads; gone after a drain.
@@ -96,62 +95,56 @@ struct Inner {
 }
 
 impl BrokerHandle {
-    pub(crate) fn new(
-        node: Arc<NodeContext>,
-        metadata: MetadataHandle,
-        groups: GroupCoordinatorHandle,
-        running: Running,
-    ) -> Self {
+    pub(crate) fn new(services: Services, running: Running) -> Self {
+        let services = Arc::new(services);
         let producer_ids = tokio::sync::Mutex::new(0..0);
-        Self(Arc::new(Inner { node, metadata, groups, producer_ids, running: Mutex::new(Some(running)) }))
+        Self(Arc::new(Inner { services, producer_ids, running: Mutex::new(Some(running)) }))
+    }
+
+    pub(crate) fn services(&self) -> &Services {
+        &self.0.services
     }
 
     /// This broker's number.
     #[must_use]
     pub fn broker_id(&self) -> BrokerId {
-        self.0.node.config.broker_id
-    }
-
-    /// The broker that decides about topics and leaders: this one, while it is alone.
-    #[must_use]
-    pub fn controller(&self) -> BrokerId {
-        self.broker_id()
+        self.0.services.node.config.broker_id
     }
 
     /// Where its data is.
     #[must_use]
     pub fn data_dir(&self) -> &Path {
-        &self.0.node.config.data_dir
+        &self.0.services.node.config.data_dir
     }
 
     /// How long it runs.
     #[must_use]
     pub fn uptime(&self) -> Duration {
-        self.0.node.started_at.elapsed()
+        self.0.services.node.started_at.elapsed()
     }
 
     /// Its metrics.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.0.node.metrics
+        &self.0.services.node.metrics
     }
 
     /// What it was told at its start.
     #[must_use]
     pub fn config(&self) -> &BrokerConfig {
-        &self.0.node.config
+        &self.0.services.node.config
     }
 
     /// How the broker stands, and what it looked at. No message is sent.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        broker::readiness(&self.0.node, &self.image())
+        broker::readiness(&self.0.services.node, &self.image())
     }
 
     /// What the cluster agrees on, as last published; empty until the metadata log is read.
     #[must_use]
     pub fn image(&self) -> Arc<ClusterImage> {
-        self.0.metadata.image()
+        self.0.services.metadata.image()
     }
 
     /// A partition.
@@ -159,7 +152,7 @@ impl BrokerHandle {
     /// # Errors
     /// [`LookupError`].
     pub fn partition(&self, topic: &TopicName, partition: PartitionId) -> Result<PartitionHandle, LookupError> {
-        broker::lookup(&self.0.node, &self.0.metadata, topic, partition)
+        broker::lookup(&self.0.services, topic, partition)
     }
 
     /// Creates a topic and waits until its partitions serve, or cannot.
@@ -170,7 +163,7 @@ impl BrokerHandle {
         if topic.name.is_internal() {
             return Err(CreateTopicError::Internal(topic.name));
         }
-        broker::create_topic(&self.0.node, &self.0.metadata, topic).await
+        broker::create_topic(&self.0.services, topic).await
     }
 
     /// Replaces the settings of a topic.
@@ -183,7 +176,7 @@ impl BrokerHandle {
         }
         let unknown = || AlterTopicError::UnknownTopic(topic.clone());
         let id = self.topic_id(topic).ok_or_else(unknown)?;
-        match self.0.metadata.propose(MetadataCommand::AlterTopic { id, config }).await {
+        match self.0.services.metadata.propose(MetadataCommand::AlterTopic { id, config }).await {
             Ok(_) => Ok(()),
             Err(ProposeError::Refused(MetadataError::UnknownTopic(_))) => Err(unknown()),
             Err(ProposeError::Refused(error)) => Err(AlterTopicError::Refused(error)),
@@ -201,7 +194,7 @@ impl BrokerHandle {
         }
         let unknown = || DeleteTopicError::UnknownTopic(topic.clone());
         let id = self.topic_id(topic).ok_or_else(unknown)?;
-        match self.0.metadata.propose(MetadataCommand::DeleteTopic { id }).await {
+        match self.0.services.metadata.propose(MetadataCommand::DeleteTopic { id }).await {
             Ok(_) => Ok(()),
             Err(ProposeError::Refused(_)) => Err(unknown()),
             Err(ProposeError::Unavailable(error)) => Err(error.into()),
@@ -222,7 +215,7 @@ impl BrokerHandle {
             return Ok(ProducerId(id));
         }
         let command = MetadataCommand::ReserveProducerIds { count: PRODUCER_ID_BLOCK };
-        match self.0.metadata.propose(command).await {
+        match self.0.services.metadata.propose(command).await {
             Ok(MetadataReply::ProducerIds { first, count }) => {
                 *ids = first.0 + 1..first.0 + i64::from(count);
                 Ok(first)
@@ -248,7 +241,7 @@ impl BrokerHandle {
         // A commit for a partition that does not exist is a mistake of the client.
         let TopicPartition { topic, partition } = &topic_partition;
         self.partition(topic, *partition)?;
-        self.0.groups.commit(group, topic_partition, offset, metadata).await
+        self.0.services.groups.commit(group, topic_partition, offset, metadata).await
     }
 
     /// The offset that a group has committed in a partition; `None` when it has none.
@@ -260,7 +253,7 @@ impl BrokerHandle {
         group: GroupId,
         topic_partition: TopicPartition,
     ) -> Result<Option<OffsetCommitValue>, CommittedOffsetError> {
-        let committed = self.0.groups.committed(group, Some(topic_partition)).await?;
+        let committed = self.0.services.groups.committed(group, Some(topic_partition)).await?;
         Ok(committed.into_values().next())
     }
 
@@ -272,13 +265,20 @@ impl BrokerHandle {
         &self,
         group: GroupId,
     ) -> Result<BTreeMap<TopicPartition, OffsetCommitValue>, CommittedOffsetError> {
-        self.0.groups.committed(group, None).await
+        self.0.services.groups.committed(group, None).await
+    }
+
+    /// Gives every leadership to another broker, as far as there are replicas to take it. Returns when this broker
+    /// leads nothing that others could, or after this time; it serves all the while.
+    pub async fn resign_leaderships(&self, deadline: Duration) {
+        let deadline = tokio::time::Instant::now() + deadline;
+        controller::resign_leaderships(&self.0.services.node, &self.0.services.metadata, deadline).await;
     }
 
     /// Refuses new work from now on and lets long polls go. The first half of [`BrokerHandle::drain`], for
     /// callers that stop their own server in between.
     pub fn begin_drain(&self) {
-        broker::begin_drain(&self.0.node);
+        broker::begin_drain(&self.0.services.node);
     }
 
     /// Shuts down in order: refuses new work, answers what waits, flushes and closes every log, ends the
@@ -287,10 +287,17 @@ impl BrokerHandle {
         self.begin_drain();
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
-            return broker::drain(&self.0.node, &self.0.metadata, &self.0.groups, running, deadline).await;
+            return broker::drain(
+                &self.0.services.node,
+                &self.0.services.metadata,
+                &self.0.services.groups,
+                running,
+                deadline,
+            )
+            .await;
         }
         // Somebody else drains already: wait for that.
-        let mut phases = self.0.node.phase.subscribe();
+        let mut phases = self.0.services.node.phase.subscribe();
         let drained = phases.wait_for(|phase| *phase == Phase::Drained);
         match tokio::time::timeout(deadline, drained).await {
             Ok(_) => DrainReport::default(),
@@ -300,7 +307,7 @@ impl BrokerHandle {
 
     /// Resolves with the reason when the process must end: a failed flush, too many restarts.
     pub async fn fatal(&self) -> Arc<FatalError> {
-        self.0.node.fatal.reported().await
+        self.0.services.node.fatal.reported().await
     }
 
     /// Stops all threads where they are and waits for them, as `kill -9` would, without closing a log.
@@ -308,23 +315,23 @@ impl BrokerHandle {
     pub async fn abort(&self) {
         let running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
-            running.stop(&self.0.node).await.unwrap_or_default();
+            running.stop(&self.0.services.node, false).await.unwrap_or_default();
         }
     }
 
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn panic_metadata(&self) {
-        self.0.metadata.inject_panic();
+        self.0.services.metadata.inject_panic();
     }
 
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn panic_group_coordinator(&self) {
-        self.0.groups.inject_panic();
+        self.0.services.groups.inject_panic();
     }
 
     #[cfg(test)]
-    pub(crate) fn node(&self) -> &Arc<NodeContext> {
-        &self.0.node
+    pub(crate) fn node(&self) -> &Arc<crate::node::NodeContext> {
+        &self.0.services.node
     }
 }
 
@@ -333,7 +340,7 @@ impl Drop for Inner {
         let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(running) = running {
             // Nobody waits for it.
-            drop(running.stop(&self.node));
+            drop(running.stop(&self.services.node, false));
         }
     }
 }

@@ -1,0 +1,31 @@
+//! Operations of clients that reach a broker which does not lead the partition: sent on to the one that does.
+//!
+//! Any broker takes any request. What the replica here cannot serve goes to the leader that the cluster image names,
+//! as a request of kinds 30 to 39 (40 and 41 for the offsets of groups, see
+//! [`group_coordinator`](crate::group_coordinator)). The broker that receives one answers from its own replica or not
+//! at all, so a request travels once, whatever the two brokers believe.
+//!
+//! [`messages`] is what travels, [`answers`] the receiving end, [`route`] finds the leader and waits for one, [`remote`]
+//! asks it.
+//!
+//! # When a request is sent again
+//!
+//! - Nothing was done for certain (no leader is known, the connection was not there, the answer is "not I"): after the
+//!   next change, for [`route::PATIENCE`] in total.
+//! - The outcome is unknown: reads, and appends of an idempotent producer that the leader can recognise. Any other
+//!   append is answered as unknown.
+
+mod answers;
+mod messages;
+mod refusal;
+mod remote;
+mod route;
+
+pub(crate) use answers::answer;
+pub(crate) use messages::{Place, kind};
+pub(crate) use refusal::Refusal;
+pub(crate) use remote::{ask_in_sync, ask_replica_batches, ask_replica_status};
+pub(crate) use route::{Absent, Leader, PATIENCE, Patience, Route};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Three brokers in one process, over real sockets: a client may ask any of them.
+
+use std::{net::TcpListener, time::Duration};
+
+use pubg1_model::{BrokerId, PartitionId, ProducerId, TopicPartition};
+use tempfile::TempDir;
+
+use crate::{
+    Acks, AppendError, AppendReply, AppendRequest, Broker, BrokerConfig, BrokerHandle, DefaultTopic, FetchError,
+    NewTopic, PartitionHandle,
+    fixture::*,
+    testing::{Fault, inject},
+};
+
+/// Three brokers that found a cluster.
+struct Three {
+    brokers: Vec<BrokerHandle>,
+    _dirs: Vec<TempDir>,
+}
+
+impl Three {
+    async fn start() -> Self {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let voters: Vec<(BrokerId, String)> = (0..3).map(|id| (BrokerId(id), free())).collect();
+        let dirs: Vec<TempDir> = voters.iter().map(|_| tempfile::tempdir().unwrap()).collect();
+        let start = |((id, address), dir): (&(BrokerId, String), &TempDir)| {
+            let mut config = BrokerConfig::new(*id, dir.path(), format!("http://127.0.0.1:800{id}"));
+            config.rpc_listen = Some(address.clone());
+            config.rpc_advertised = address.clone();
+            config.voters = voters.clone();
+            config.default_topic = Some(DefaultTopic { name: topic("pubg1"), partitions: 1 });
+            config.topic_defaults.segment_bytes = 1 << 20;
+            config.partition_arbiters = 1;
+            Broker::start(config, pubg1_metrics::Metrics::new().unwrap()).unwrap()
+        };
+        let brokers: Vec<BrokerHandle> = voters.iter().zip(&dirs).map(start).collect();
+        for broker in &brokers {
+            ready(broker).await;
+        }
+        Self { brokers, _dirs: dirs }
+    }
+
+    fn at(&self, broker: BrokerId, name: &str) -> PartitionHandle {
+        self.brokers[usize::try_from(broker.0).unwrap()].partition(&topic(name), PartitionId(0)).unwrap()
+    }
+
+    /// A topic of one partition with three replicas, and who leads it.
+    async fn create(&self, name: &str) -> BrokerId {
+        let new = NewTopic { name: topic(name), partitions: None, replication_factor: None, config: None };
+        let image = within(self.brokers[0].create_topic(new)).await.unwrap();
+        assert_eq!(image.partitions[0].replicas.len(), 3);
+        let leader = image.partitions[0].leader.unwrap();
+        for broker in &self.brokers {
+            let mut images = broker.services().metadata.images();
+            within(images.wait_for(|image| image.topic_by_id(image.topics[&topic(name)].id).is_some())).await.unwrap();
+        }
+        leader
+    }
+
+    fn others(&self, than: BrokerId) -> Vec<BrokerId> {
+        self.brokers.iter().map(BrokerHandle::broker_id).filter(|broker| *broker != than).collect()
+    }
+
+    async fn stop(self) {
+        for broker in &self.brokers {
+            broker.abort().await;
+        }
+    }
+}
+
+/// Appends as a client does that tries again when it is told to.
+async fn append_patiently(partition: &PartitionHandle, value: &str) -> AppendReply {
+    loop {
+        match append(partition, batch(&[value])).await {
+            Err(error) if error.is_retriable() => tokio::task::yield_now().await,
+            outcome => return outcome.unwrap(),
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn any_broker_serves_any_client_and_a_leader_that_dies_is_followed_by_the_next() {
+    let three = Three::start().await;
+    let leader = three.create("t").await;
+    for (number, broker) in (0..3).map(BrokerId).enumerate() {
+        let partition = three.at(broker, "t");
+        let reply = append(&partition, batch(&["x"])).await.unwrap();
+        assert_eq!((reply.appended[0].base_offset, reply.leader), (offset(number as u64), leader));
+        let fetched = within(partition.read(offset(0), 1 << 20)).await.unwrap();
+        assert_eq!((fetched.next_offset, fetched.leader), (offset(number as u64 + 1), leader));
+        assert_eq!(partition.led_elsewhere(), (broker != leader).then_some(leader));
+    }
+    let others = three.others(leader);
+    let away = three.at(others[0], "t");
+    let sent = within(away.append(AppendRequest { batches: vec![batch(&["y"])], acks: Acks::None })).await.unwrap();
+    assert_eq!((sent.appended.len(), sent.leader), (0, leader));
+    let soon = || tokio::time::Instant::now() + Duration::from_secs(60);
+    assert_eq!(within(away.wait_above(offset(3), soon())).await.unwrap().high_watermark, offset(4));
+    assert_eq!(within(away.find_timestamp(1000)).await.unwrap(), Some((offset(0), 1000)));
+    let deleted = within(away.delete_records_before(offset(1))).await.unwrap();
+    assert_eq!((deleted.log_start_offset, deleted.leader), (offset(1), leader));
+    assert!(matches!(within(away.read(offset(0), 1)).await, Err(FetchError::OffsetOutOfRange { .. })));
+    let statuses = within(three.brokers[0].replica_statuses(&topic("t"), PartitionId(0))).await.unwrap();
+    let roles: Vec<_> = statuses.iter().map(|(id, status)| (*id, status.as_ref().unwrap().role.clone())).collect();
+    assert!(roles.iter().all(|(id, role)| role == if *id == leader { "leader" } else { "follower" }), "{roles:?}");
+
+    // A long poll on another broker and the death of the leader under it.
+    let before = within(away.leader_view()).await.unwrap().leader_epoch;
+    let polled = away.wait_above(offset(4), soon());
+    let failover = async {
+        three.brokers[usize::try_from(leader.0).unwrap()].abort().await;
+        append_patiently(&three.at(others[1], "t"), "z").await
+    };
+    let (polled, reply) = tokio::join!(within(polled), within(failover));
+    assert!(reply.leader != leader && reply.leader_epoch > before, "{reply:?}");
+    assert_eq!(polled.unwrap().leader, reply.leader);
+    for broker in others {
+        let fetched = within(three.at(broker, "t").read(offset(4), 1 << 20)).await.unwrap();
+        assert_eq!((fetched.leader, fetched.leader_epoch), (reply.leader, reply.leader_epoch));
+        assert!(fetched.next_offset > reply.appended[0].base_offset);
+    }
+    three.stop().await;
+}
+
+#[actix_rt::test]
+async fn an_idempotent_append_survives_its_leader_and_is_there_once() {
+    let three = Three::start().await;
+    three.create("t").await;
+    for sequence in 0..6 {
+        let partition = three.at(BrokerId(u32::try_from(sequence % 3).unwrap()), "t");
+        let leader = within(partition.leader_view()).await.unwrap().leader;
+        let leading = three.at(leader, "t");
+        let end = leading.slot().view().log_end_offset;
+        let death = async {
+            seen(&leading, |view| view.log_end_offset > end).await;
+            inject(&leading, Fault::Panic).unwrap();
+        };
+        let value = sequence.to_string();
+        let appended = append(&partition, idempotent(&[&value], ProducerId(7), sequence));
+        let (reply, ()) = tokio::join!(appended, death);
+        reply.unwrap();
+    }
+    let last = append_patiently(&three.at(BrokerId(0), "t"), "last").await;
+    let found = values(&three.at(last.leader, "t"));
+    assert_eq!(found, ["0", "1", "2", "3", "4", "5", "last"]);
+    three.stop().await;
+}
+
+#[actix_rt::test]
+async fn offsets_of_groups_go_to_their_coordinator_from_everywhere() {
+    let three = Three::start().await;
+    let place = TopicPartition { topic: topic("pubg1"), partition: PartitionId(0) };
+    for number in 0..6_u32 {
+        let (group, broker) = (format!("group-{number}"), &three.brokers[usize::try_from(number % 3).unwrap()]);
+        let commit = || broker.commit_offset(group.parse().unwrap(), place.clone(), offset(9), String::new());
+        let committed = async {
+            while let Err(error) = commit().await {
+                assert!(error.is_retriable(), "{error}");
+            }
+        };
+        within(committed).await;
+        for broker in &three.brokers {
+            let committed = within(broker.committed_offset(group.parse().unwrap(), place.clone())).await.unwrap();
+            assert_eq!(committed.unwrap().offset, offset(9), "{group}");
+        }
+    }
+    three.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_partition_without_a_quorum_says_why_and_a_leadership_moves_when_told() {
+    let three = Three::start().await;
+    let leader = three.create("t").await;
+    let to = three.others(leader)[0];
+    let moved = async {
+        loop {
+            match three.brokers[0].move_leader(&topic("t"), PartitionId(0), to).await {
+                // It has to be in sync first, which a new partition's replicas are in a moment.
+                Err(error) => drop(error),
+                Ok(placed) if placed.leader == Some(to) => return placed,
+                Ok(_) => {}
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let placed = within(moved).await;
+    let reply = append_patiently(&three.at(leader, "t"), "x").await;
+    assert_eq!((reply.leader, reply.leader_epoch), (to, placed.leader_epoch));
+
+    // Two of three are gone: neither metadata nor the partition has a quorum.
+    let last = three.others(leader).into_iter().find(|broker| *broker != to).unwrap();
+    for broker in [to, leader] {
+        three.brokers[usize::try_from(broker.0).unwrap()].abort().await;
+    }
+    let error = append(&three.at(last, "t"), batch(&["y"])).await.unwrap_err();
+    assert!(
+        matches!(error, AppendError::NotLeader { .. } | AppendError::Offline(_)) && error.is_retriable(),
+        "{error}"
+    );
+    three.stop().await;
+}

@@ -1,0 +1,83 @@
+//! Which module answers which kind.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use pubg1_transport::{Handler, Peer, Request, Response};
+
+use super::{Services, kind, not_understood, respond, unknown};
+use crate::{
+    controller::{self, FenceBatch},
+    forward, group_coordinator, partition, replicator,
+};
+
+/// How long a fence waits for the image that it is about.
+const IMAGE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Answers the requests of other brokers, and those of this one to itself.
+pub(crate) struct Dispatcher {
+    services: Services,
+}
+
+impl Dispatcher {
+    pub(super) const fn new(services: Services) -> Self {
+        Self { services }
+    }
+
+    /// Answers this broker itself.
+    pub(super) async fn answer_own(&self, request: Request) -> Response {
+        let node = &self.services.node;
+        let peer = Peer {
+            broker_id: node.config.broker_id,
+            incarnation: node.transport_incarnation(),
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        };
+        // Boxed: what answers may itself ask this broker something.
+        Box::pin(self.answer(peer, request)).await
+    }
+
+    async fn answer(&self, peer: Peer, request: Request) -> Response {
+        match request.kind {
+            kind if kind::RAFT.contains(&kind) || kind == kind::PROPOSE => self.metadata(request).await,
+            kind::HEARTBEAT | kind::CLUSTER_STATUS | kind::MOVE_LEADER => {
+                controller::answer(&self.services.controller, request).await
+            }
+            kind::FENCE => self.fence(&request).await,
+            kind::TRANSFER => match request.decode() {
+                Ok(requests) => respond(kind::TRANSFER, &partition::transfer(&self.services.node, requests).await),
+                Err(error) => not_understood(&error),
+            },
+            kind if kind::REPLICATION.contains(&kind) => replicator::answer(&self.services, peer, request).await,
+            kind if kind::CLIENT.contains(&kind) => forward::answer(&self.services, peer, request).await,
+            kind if kind::GROUPS.contains(&kind) => group_coordinator::answer(&self.services, peer, request).await,
+            _ => unknown(),
+        }
+    }
+
+    async fn metadata(&self, request: Request) -> Response {
+        let kind = request.kind;
+        let answer = self.services.metadata.answer(kind, request.payload.into_bytes()).await;
+        respond(kind, &()).with_payload(answer)
+    }
+
+    /// A fence is about partitions of an image that may not have come here yet.
+    async fn fence(&self, request: &Request) -> Response {
+        let batch: FenceBatch = match request.decode() {
+            Ok(batch) => batch,
+            Err(error) => return not_understood(&error),
+        };
+        let mut images = self.services.metadata.images();
+        let known = images.wait_for(|image| image.version >= batch.version);
+        // What is not known by then is not answered for, and asked for again.
+        tokio::time::timeout(IMAGE_PATIENCE, known).await.map(drop).unwrap_or_default();
+        respond(kind::FENCE, &partition::fence(&self.services.node, batch.partitions).await)
+    }
+}
+
+impl Handler for Dispatcher {
+    fn handle(&self, peer: Peer, request: Request) -> impl Future<Output = Response> + Send {
+        self.answer(peer, request)
+    }
+}
