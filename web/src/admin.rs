@@ -1,4 +1,7 @@
-//! Topics created, changed and deleted.
+//! Topics created, changed and deleted; [`partitions`] and [`brokers`] have what belongs to those.
+
+pub(crate) mod brokers;
+pub(crate) mod partitions;
 
 use actix_web::{HttpResponse, http::StatusCode};
 use pubg1_actors::NewTopic;
@@ -63,7 +66,8 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
     let topic =
         NewTopic { name, partitions: body.partitions_count, replication_factor: body.replication_factor, config };
     let image = call.state.broker.create_topic(topic).await?;
-    reply::json_as(StatusCode::CREATED, JSON, &topics::entry(&image))
+    let in_sync = call.state.broker.in_sync(&image).await;
+    reply::json_as(StatusCode::CREATED, JSON, &topics::entry(&image, &in_sync))
 }
 
 /// Deletes a topic with everything in it.

@@ -13,12 +13,12 @@ use std::{
 use actix_web::{
     HttpResponse,
     body::{BodySize, MessageBody},
-    http::header::{self, HeaderValue},
+    http::header::{self, HeaderName, HeaderValue},
 };
 use bytes::Bytes;
 use pubg1_actors::AppendReply;
 use pubg1_model::{
-    Offset,
+    BrokerId, Offset,
     record_batch::{BatchHeader, ProducerIdentity, ValidBatch},
 };
 use serde::Deserialize;
@@ -35,7 +35,7 @@ use crate::{
         batching::needs_keys,
         options::{PRODUCER_DUPLICATE, ProduceQuery, producer_identity},
     },
-    records::{LEADER, LEADER_EPOCH, fetch, position_headers, query::parse_wait},
+    records::{fetch, position_headers, query::parse_wait, replica_headers, state_leadership},
     reply,
 };
 
@@ -51,7 +51,8 @@ use crate::{
     request_body(content = Vec<u8>, content_type = "application/octet-stream",
         description = "Kafka record batches, version 2, back to back"),
     responses(
-        (status = 200, description = "Each batch's offsets", body = AppendedBatches),
+        (status = 200, description = "Each batch's offsets",
+            headers(("Leader" = i64), ("Leader-Epoch" = i64)), body = AppendedBatches),
         (status = "4XX", description = "Refused", body = ErrorBody),
         (status = "5XX", description = "Not possible now", body = ErrorBody),
     )
@@ -93,6 +94,7 @@ fn answer(partition: u32, appended: &AppendReply) -> ApiResult {
         leader_epoch: appended.leader_epoch.get(),
     };
     let mut reply = reply::json(&body)?;
+    state_leadership(&mut reply, appended.leader, appended.leader_epoch);
     if all_duplicates(&appended.appended) {
         reply.headers_mut().insert(PRODUCER_DUPLICATE, HeaderValue::from_static("true"));
     }
@@ -124,6 +126,9 @@ pub(crate) struct FetchQuery {
     /// When there is nothing yet, wait this long: `5s`, `500ms`, or a number of seconds. At most 60 s.
     #[param(pattern = "^[0-9]{1,9}(ms|s)?$")]
     wait: Option<String>,
+    /// Read the log of this broker as it has it, whether it leads or not, below the high watermark that it knows; for
+    /// comparing replicas. It does not wait.
+    replica: Option<u32>,
 }
 
 /// Reads record batches of a partition as they are stored.
@@ -146,17 +151,31 @@ pub(crate) async fn read(call: Call) -> ApiResult {
     let wait = query.wait.as_deref().map(parse_wait).transpose()?.unwrap_or_default().min(call.limits().wait_max);
     let max_bytes = query.max_bytes.unwrap_or(call.limits().read_bytes_default).min(call.limits().read_bytes_max);
     let handle = call.state.partition(&topic, partition)?;
-    let view = handle.view();
-    let from = query.offset.map_or(view.log_start_offset, Offset::new);
+    if let Some(replica) = query.replica {
+        let from = query.offset.map(Offset::new);
+        let replica = BrokerId(replica);
+        if !call.state.image()?.brokers.contains_key(&replica) {
+            return Err(ApiError::new(Cause::NoBroker, format!("there is no broker {replica}")));
+        }
+        let read = call.state.broker.replica_batches(&topic, partition, replica, from, max_bytes).await?;
+        return Ok(body(read.runs.clone(), replica_headers(replica, &read)));
+    }
+    let from = match query.offset {
+        Some(offset) => Offset::new(offset),
+        None => handle.leader_view().await?.log_start_offset,
+    };
     let fetched = fetch::fetch(&call, &handle, from, max_bytes, wait).await?;
+    let headers = position_headers(&fetched, fetched.next_offset);
+    Ok(body(fetched.runs, headers))
+}
+
+fn body(runs: Vec<Bytes>, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> HttpResponse {
     let mut reply = HttpResponse::Ok();
     reply.insert_header((header::CONTENT_TYPE, OCTETS));
-    for (name, value) in position_headers(&fetched, fetched.next_offset) {
-        reply.insert_header((name, value));
+    for header in headers {
+        reply.insert_header(header);
     }
-    reply.insert_header((LEADER, u64::from(view.leader.0)));
-    reply.insert_header((LEADER_EPOCH, u64::from(view.leader_epoch.get())));
-    Ok(reply.body(Runs::new(fetched.runs)))
+    reply.body(Runs::new(runs))
 }
 
 /// A body of slices that are sent one after the other, without being joined.

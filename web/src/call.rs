@@ -9,7 +9,7 @@ use actix_web::{
     web::Query,
 };
 use pubg1_metrics::{Api, Phase, RequestMetrics, ThrottleReason};
-use pubg1_model::{PartitionId, TopicName};
+use pubg1_model::{BrokerId, PartitionId, TopicName};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -75,6 +75,14 @@ impl Call {
         text.parse()
             .map(PartitionId)
             .map_err(|_| ApiError::new(Cause::NoRoute, format!("{text:?} is not the number of a partition")))
+    }
+
+    /// The broker that the path names. What is no number names nothing: 404.
+    pub(crate) fn broker(&self) -> Result<BrokerId, ApiError> {
+        let text = self.segment("broker");
+        text.parse()
+            .map(BrokerId)
+            .map_err(|_| ApiError::new(Cause::NoBroker, format!("{text:?} is not the number of a broker")))
     }
 
     /// The file below `/docs/`.

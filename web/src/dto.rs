@@ -1,10 +1,17 @@
 //! The JSON bodies of the API, as the API's description shows them.
 
+mod cluster;
+
 use std::collections::BTreeMap;
 
 use pubg1_model::topic::TopicConfig;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub(crate) use cluster::{
+    BrokerEntry, BrokerLife, Cluster, ClusterHealth, HealthStatus, LeaderMoved, MetadataGroupEntry, MoveEntry, Moves,
+    PartitionReplicas, ReplicaState, ReplicasMoved,
+};
 
 /// Every error.
 #[derive(Serialize, ToSchema)]
@@ -121,6 +128,7 @@ pub(crate) struct ProduceEnvelope {
 pub(crate) struct ReplicaEntry {
     pub(crate) broker: u32,
     pub(crate) leader: bool,
+    /// Whether it has what is committed, as the leader sees it; `false` when the leader cannot be asked.
     pub(crate) in_sync: bool,
 }
 
@@ -130,6 +138,7 @@ pub(crate) struct PartitionEntry {
     pub(crate) partition: u32,
     /// -1 when no broker leads it.
     pub(crate) leader: i64,
+    /// It grows with every new leader.
     pub(crate) leader_epoch: u32,
     pub(crate) replicas: Vec<ReplicaEntry>,
 }
@@ -198,29 +207,6 @@ pub(crate) struct Brokers {
     pub(crate) brokers: Vec<u32>,
 }
 
-/// A broker of the cluster.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct BrokerEntry {
-    pub(crate) broker_id: u32,
-    pub(crate) http_url: String,
-}
-
-/// The cluster as this broker sees it.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Cluster {
-    pub(crate) cluster_id: String,
-    pub(crate) broker_id: u32,
-    /// The broker that decides about the cluster.
-    pub(crate) controller: u32,
-    /// Grows with every change of the cluster's metadata.
-    pub(crate) version: u64,
-    pub(crate) uptime_ms: u64,
-    pub(crate) brokers: Vec<BrokerEntry>,
-    /// Topics and partitions, without the broker's own.
-    pub(crate) topics: usize,
-    pub(crate) partitions: usize,
-}
-
 /// An idempotent producer's identity.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Producer {
@@ -235,6 +221,8 @@ pub(crate) struct SimpleMetadata {
     pub(crate) partitions: BTreeMap<u32, Vec<String>>,
     /// The URL of each partition's leader; `null` when there is none.
     pub(crate) leaders: BTreeMap<u32, Option<String>>,
+    /// The epoch of each partition's leadership; it grows with every new leader.
+    pub(crate) leader_epochs: BTreeMap<u32, u32>,
     /// The URLs of all brokers.
     pub(crate) members: Vec<String>,
 }
@@ -248,6 +236,25 @@ pub(crate) struct Published {
     pub(crate) offset: Option<u64>,
     pub(crate) leader: u32,
     pub(crate) leader_epoch: u32,
+}
+
+/// The reply to `POST /publish?redirect=1` of a broker that does not lead the partition. Nothing was written.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Redirected {
+    #[schema(example = "redirect")]
+    pub(crate) status: &'static str,
+    /// The URL of the broker that leads.
+    pub(crate) leader: String,
+}
+
+/// What `POST /publish` answers.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum PublishReply {
+    /// The object is in the log.
+    Published(Published),
+    /// Another broker leads, and the client asked to be told.
+    Redirected(Redirected),
 }
 
 /// The reply to `GET /consume`.

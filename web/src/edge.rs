@@ -7,7 +7,10 @@ use std::{future::Future, sync::Arc, time::Instant};
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
     body::{BodySize, BoxBody, MessageBody},
-    http::header::{self, HeaderName, HeaderValue},
+    http::{
+        ConnectionType,
+        header::{self, HeaderName, HeaderValue},
+    },
     web,
 };
 use pubg1_metrics::Api;
@@ -65,6 +68,9 @@ where
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(id) = request_id(&req) {
         headers.insert(REQUEST_ID, id.clone());
+    }
+    if state.is_parting() {
+        reply.head_mut().set_connection_type(ConnectionType::Close);
     }
     metrics.observe(reply.status().as_u16(), started.elapsed());
     reply

@@ -76,6 +76,8 @@ causes! {
     NoTopic => 404, 40401;
     /// The topic has no such partition.
     NoPartition => 404, 40402;
+    /// There is no such broker.
+    NoBroker => 404, 40403;
     /// The route exists, the method does not.
     MethodNotAllowed => 405, 405;
     /// Nothing in `Accept` can be served.
@@ -88,6 +90,8 @@ causes! {
     SequenceGap => 409, 40905;
     /// Another request changed the same thing at the same time.
     Conflict => 409, 40906;
+    /// The cluster is not in a state in which this can be done; the message says what is in the way.
+    NotPossible => 409, 40907;
     /// The body or a record is too large.
     TooLarge => 413, 413;
     /// The request target is too long.
@@ -112,7 +116,7 @@ causes! {
     Storage => 500, 50002;
     /// The broker cannot serve this now.
     Unavailable => 503, 503, retry 1;
-    /// The partition has no leader here.
+    /// The partition's leader did not answer in time, or is being elected; nothing was written.
     NotLeader => 503, 50302, retry 1;
     /// The partition is being recovered.
     Recovering => 503, 50303, retry 1;
@@ -122,6 +126,8 @@ causes! {
     DiskFull => 503, 50305, retry 5;
     /// The records may or may not have been written; only an idempotent producer can safely retry.
     OutcomeUnknown => 503, 50306, retry 1;
+    /// No broker can lead the partition: too few of its replicas are there; nothing was written.
+    NoLeader => 503, 50307, retry 1;
 }
 
 /// The answer to a request that failed.

@@ -28,6 +28,7 @@ mod openapi;
 mod produce;
 mod producers;
 mod records;
+mod replicas;
 mod reply;
 mod routes;
 mod simple;

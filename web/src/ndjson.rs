@@ -20,6 +20,7 @@
 
 mod acks;
 mod group;
+mod known;
 mod source;
 
 use std::sync::Arc;

@@ -17,7 +17,7 @@ use crate::{
     error::{ApiError, Cause},
     health,
     media_type::JSON,
-    produce, producers, records, simple, topics,
+    produce, producers, records, replicas, simple, topics,
 };
 
 /// Every route of the API. A test holds it against the table of routes.
@@ -32,17 +32,19 @@ use crate::{
         (name = "simple", description = "Publish and consume JSON without ceremony"),
         (name = "topics", description = "Topics and partitions (REST Proxy v2)"),
         (name = "records", description = "Produce and read"),
-        (name = "admin", description = "Create, change and delete topics"),
+        (name = "admin", description = "Create, change and delete topics; move partitions, take brokers out of service"),
         (name = "cluster", description = "Brokers and the cluster"),
         (name = "operations", description = "Probes, metrics, this document"),
     ),
     components(schemas(dto::NewRecordEntry, dto::TopicConfigBody)),
     paths(
         simple::publish, simple::consume, simple::offset, simple::commit_offset, simple::log_length, simple::metadata,
-        topics::list, topics::describe, topics::partitions, topics::partition, topics::offsets,
+        topics::list, topics::describe, topics::partitions, topics::partition, topics::offsets, replicas::describe,
         produce::to_topic, produce::to_partition, batches::produce, batches::read, records::read, records::delete,
         producers::create, admin::create, admin::delete, admin::alter,
-        cluster::root, cluster::brokers, cluster::describe,
+        admin::partitions::move_leader, admin::partitions::move_replicas, admin::partitions::cancel_move,
+        admin::brokers::drain, admin::brokers::remove, admin::brokers::rebalance,
+        cluster::root, cluster::brokers, cluster::describe, cluster::health,
         health::health_simple, health::health_strimzi, health::health_karapace, health::live,
         health::ready_z, health::ready_strimzi, health::ready_redpanda, health::metrics,
         document, docs, docs_file,

@@ -11,8 +11,8 @@ use actix_web::{
     HttpResponse,
     http::header::{self, HeaderName, HeaderValue},
 };
-use pubg1_actors::Fetched;
-use pubg1_model::Offset;
+use pubg1_actors::{Fetched, ReplicaBatches};
+use pubg1_model::{BrokerId, LeaderEpoch, Offset};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -33,8 +33,9 @@ use crate::{
 pub(crate) const NEXT_OFFSET: HeaderName = HeaderName::from_static("next-offset");
 pub(crate) const HIGH_WATERMARK: HeaderName = HeaderName::from_static("high-watermark");
 pub(crate) const LOG_START_OFFSET: HeaderName = HeaderName::from_static("log-start-offset");
-pub(crate) const LEADER_EPOCH: HeaderName = HeaderName::from_static("leader-epoch");
-pub(crate) const LEADER: HeaderName = HeaderName::from_static("leader");
+const LEADER_EPOCH: HeaderName = HeaderName::from_static("leader-epoch");
+const REPLICA: HeaderName = HeaderName::from_static("replica");
+const LEADER: HeaderName = HeaderName::from_static("leader");
 
 /// Reads records of a partition.
 #[utoipa::path(
@@ -46,7 +47,7 @@ pub(crate) const LEADER: HeaderName = HeaderName::from_static("leader");
         ("Last-Event-ID" = Option<i64>, Header, description = "For event streams: the last offset that was seen")),
     responses(
         (status = 200, description = "The records; the header `Next-Offset` says where to go on",
-            headers(("Next-Offset" = i64), ("High-Watermark" = i64), ("Log-Start-Offset" = i64)),
+            headers(("Next-Offset" = i64), ("High-Watermark" = i64), ("Log-Start-Offset" = i64), ("Leader" = i64), ("Leader-Epoch" = i64)),
             content((Vec<RecordEntry> = "application/vnd.kafka.binary.v2+json"),
                 (Vec<RecordEntry> = "application/vnd.kafka.json.v2+json"),
                 (Vec<RecordEntry> = "application/vnd.kafka.text.v2+json"),
@@ -136,12 +137,39 @@ impl Page<'_> {
 }
 
 /// Where the log is, and where to go on.
-pub(crate) fn position_headers(fetched: &Fetched, next: Offset) -> [(HeaderName, HeaderValue); 4] {
+pub(crate) fn position_headers(fetched: &Fetched, next: Offset) -> [(HeaderName, HeaderValue); 6] {
+    let [leader, leader_epoch] = leadership_headers(fetched.leader, fetched.leader_epoch);
     [
+        leader,
+        leader_epoch,
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (NEXT_OFFSET, HeaderValue::from(next.get())),
         (HIGH_WATERMARK, HeaderValue::from(fetched.high_watermark.get())),
         (LOG_START_OFFSET, HeaderValue::from(fetched.log_start_offset.get())),
+    ]
+}
+
+/// Who answered, and in which epoch.
+fn leadership_headers(leader: BrokerId, epoch: LeaderEpoch) -> [(HeaderName, HeaderValue); 2] {
+    [(LEADER, HeaderValue::from(leader.0)), (LEADER_EPOCH, HeaderValue::from(epoch.get()))]
+}
+
+/// Says who answered, and in which epoch.
+pub(crate) fn state_leadership(reply: &mut HttpResponse, leader: BrokerId, epoch: LeaderEpoch) {
+    for (name, value) in leadership_headers(leader, epoch) {
+        reply.headers_mut().insert(name, value);
+    }
+}
+
+/// Where the log of one replica is, and where to go on.
+pub(crate) fn replica_headers(replica: BrokerId, read: &ReplicaBatches) -> [(HeaderName, HeaderValue); 6] {
+    [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (NEXT_OFFSET, HeaderValue::from(read.next_offset.get())),
+        (HIGH_WATERMARK, HeaderValue::from(read.high_watermark.get())),
+        (LOG_START_OFFSET, HeaderValue::from(read.log_start_offset.get())),
+        (REPLICA, HeaderValue::from(replica.0)),
+        (LEADER_EPOCH, HeaderValue::from(read.leader_epoch.get())),
     ]
 }
 
@@ -166,7 +194,8 @@ pub(crate) struct DeleteQuery {
     tag = "records",
     params(("topic" = String, Path, description = "The topic"), ("partition" = u32, Path, description = "The partition"), DeleteQuery),
     responses(
-        (status = 200, description = "Where the partition begins now", body = DeletedRecords),
+        (status = 200, description = "Where the partition begins now",
+            headers(("Leader" = i64), ("Leader-Epoch" = i64)), body = DeletedRecords),
         (status = "4XX", description = "Refused", body = ErrorBody),
         (status = "5XX", description = "Not possible now", body = ErrorBody),
     )
@@ -176,6 +205,8 @@ pub(crate) async fn delete(call: Call) -> ApiResult {
     let query: DeleteQuery = call.query()?;
     refuse_internal(&topic)?;
     let handle = call.state.partition(&topic, partition)?;
-    let beginning_offset = handle.delete_records_before(Offset::new(query.before)).await?;
-    reply::json(&DeletedRecords { beginning_offset: beginning_offset.get() })
+    let deleted = handle.delete_records_before(Offset::new(query.before)).await?;
+    let mut reply = reply::json(&DeletedRecords { beginning_offset: deleted.log_start_offset.get() })?;
+    state_leadership(&mut reply, deleted.leader, deleted.leader_epoch);
+    Ok(reply)
 }

@@ -19,7 +19,7 @@ use crate::{
     cluster,
     edge::{self, ApiResult},
     error::{ApiError, Cause},
-    health, openapi, produce, producers, records, simple,
+    health, openapi, produce, producers, records, replicas, simple,
     state::AppState,
     topics,
 };
@@ -74,6 +74,7 @@ routes! {
         DELETE records::delete as Admin;
     }
     "/topics/{topic}/partitions/{partition}/offsets" => { GET topics::offsets as Topics; }
+    "/topics/{topic}/partitions/{partition}/replicas" => { GET replicas::describe as Topics; }
     "/topics/{topic}/partitions/{partition}" => {
         GET topics::partition as Topics;
         POST produce::to_partition as Produce;
@@ -89,10 +90,19 @@ routes! {
     "/admin/topics" => { POST admin::create as Admin; }
     "/admin/topics/{topic}" => { DELETE admin::delete as Admin; }
     "/admin/topics/{topic}/configs" => { PUT admin::alter as Admin; }
+    "/admin/topics/{topic}/partitions/{partition}/leader" => { POST admin::partitions::move_leader as Admin; }
+    "/admin/topics/{topic}/partitions/{partition}/replicas" => {
+        POST admin::partitions::move_replicas as Admin;
+        DELETE admin::partitions::cancel_move as Admin;
+    }
+    "/admin/brokers/{broker}/drain" => { POST admin::brokers::drain as Admin; }
+    "/admin/brokers/{broker}" => { DELETE admin::brokers::remove as Admin; }
+    "/admin/rebalance" => { POST admin::brokers::rebalance as Admin; }
 
     "/" => { GET cluster::root as Cluster; }
     "/brokers" => { GET cluster::brokers as Cluster; }
     "/cluster" => { GET cluster::describe as Cluster; }
+    "/cluster/health" => { GET cluster::health as Cluster; }
 
     "/health" => { GET health::health_simple as Health; }
     "/healthy" => { GET health::health_strimzi as Health; }
@@ -230,6 +240,7 @@ mod tests {
     fn no_route_hides_another() {
         for (index, route) in ROUTES.iter().enumerate() {
             let path = route.path.replace("{topic}", "t").replace("{partition}", "0").replace("{file}", "f");
+            let path = path.replace("{broker}", "0");
             assert!(ROUTES.iter().position(|other| other.takes(&path)) == Some(index), "{path}");
         }
     }

@@ -105,6 +105,7 @@ pub(crate) async fn metadata(call: Call) -> ApiResult {
         .map(|(id, partition)| (id.0, partition.replicas.iter().copied().filter_map(url).collect()))
         .collect();
     let leaders = topic.numbered_partitions().map(|(id, partition)| (id.0, partition.leader.and_then(url))).collect();
+    let leader_epochs = topic.numbered_partitions().map(|(id, placed)| (id.0, placed.leader_epoch.get())).collect();
     let members = image.brokers.values().map(|broker| broker.http_url.clone()).collect();
-    reply::json(&SimpleMetadata { partitions, leaders, members })
+    reply::json(&SimpleMetadata { partitions, leaders, leader_epochs, members })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, OnceLock,
-    atomic::{AtomicU32, Ordering},
+    atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
 use bytes::Bytes;
@@ -33,6 +33,8 @@ pub struct AppState {
     pub(crate) waiting: Budget,
     /// Where records without key and partition of the next request go.
     turn: AtomicU32,
+    /// Every reply is the last one of its connection.
+    parting: AtomicBool,
     /// The API's description, written when it is first asked for.
     pub(crate) openapi: OnceLock<Bytes>,
 }
@@ -49,9 +51,20 @@ impl AppState {
             bodies: Budget::new(limits.bodies_bytes_max),
             waiting: Budget::new(limits.waiting_reads_max),
             turn: AtomicU32::new(0),
+            parting: AtomicBool::new(false),
             openapi: OnceLock::new(),
             limits,
         })
+    }
+
+    /// From now on every reply says that it is the last one of its connection. A server that is about to end lets its
+    /// clients go this way: a connection that is closed under a request leaves the client in doubt about it.
+    pub fn part_from_clients(&self) {
+        self.parting.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_parting(&self) -> bool {
+        self.parting.load(Ordering::Relaxed)
     }
 
     /// What the cluster agrees on; an error while the broker does not know it yet.

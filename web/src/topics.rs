@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use pubg1_model::{
-    PartitionId,
+    BrokerId, PartitionId,
     cluster::{PartitionImage, TopicImage},
 };
 use serde::Deserialize;
@@ -12,7 +12,6 @@ use crate::{
     call::Call,
     dto::{ErrorBody, PartitionEntry, PartitionOffsets, ReplicaEntry, TopicEntry},
     edge::ApiResult,
-    error::ApiError,
     reply,
     state::no_partition,
 };
@@ -56,27 +55,31 @@ pub(crate) async fn list(call: Call) -> ApiResult {
 pub(crate) async fn describe(call: Call) -> ApiResult {
     let media_type = call.management_type()?;
     let topic = call.state.topic(&call.topic()?)?;
-    reply::json_as(StatusCode::OK, media_type, &entry(&topic))
+    let in_sync = call.state.broker.in_sync(&topic).await;
+    reply::json_as(StatusCode::OK, media_type, &entry(&topic, &in_sync))
 }
 
-/// A topic as it is shown.
-pub(crate) fn entry(topic: &TopicImage) -> TopicEntry {
+/// A topic as it is shown, with the replicas that are in sync of each partition.
+pub(crate) fn entry(topic: &TopicImage, in_sync: &[Vec<BrokerId>]) -> TopicEntry {
     TopicEntry {
         name: topic.name.as_str().to_owned(),
         configs: topic.config.clone(),
-        partitions: partition_entries(topic),
+        partitions: partition_entries(topic, in_sync),
     }
 }
 
-fn partition_entries(topic: &TopicImage) -> Vec<PartitionEntry> {
-    topic.numbered_partitions().map(|(id, partition)| partition_entry(id, partition)).collect()
+fn partition_entries(topic: &TopicImage, in_sync: &[Vec<BrokerId>]) -> Vec<PartitionEntry> {
+    let entry = |((id, partition), in_sync): ((PartitionId, &PartitionImage), &Vec<BrokerId>)| {
+        partition_entry(id, partition, in_sync)
+    };
+    topic.numbered_partitions().zip(in_sync).map(entry).collect()
 }
 
-fn partition_entry(id: PartitionId, partition: &PartitionImage) -> PartitionEntry {
-    let replica = |broker: &pubg1_model::BrokerId| ReplicaEntry {
+fn partition_entry(id: PartitionId, partition: &PartitionImage, in_sync: &[BrokerId]) -> PartitionEntry {
+    let replica = |broker: &BrokerId| ReplicaEntry {
         broker: broker.0,
         leader: partition.leader == Some(*broker),
-        in_sync: partition.leader == Some(*broker),
+        in_sync: in_sync.contains(broker),
     };
     PartitionEntry {
         partition: id.0,
@@ -98,7 +101,8 @@ fn partition_entry(id: PartitionId, partition: &PartitionImage) -> PartitionEntr
 pub(crate) async fn partitions(call: Call) -> ApiResult {
     let media_type = call.management_type()?;
     let topic = call.state.topic(&call.topic()?)?;
-    reply::json_as(StatusCode::OK, media_type, &partition_entries(&topic))
+    let in_sync = call.state.broker.in_sync(&topic).await;
+    reply::json_as(StatusCode::OK, media_type, &partition_entries(&topic, &in_sync))
 }
 
 /// Describes a partition.
@@ -115,7 +119,9 @@ pub(crate) async fn partition(call: Call) -> ApiResult {
     let topic = call.state.topic(&call.topic()?)?;
     let id = call.partition()?;
     let partition = topic.partition(id).ok_or_else(|| no_partition(&topic.name, id))?;
-    reply::json_as(StatusCode::OK, media_type, &partition_entry(id, partition))
+    let view = call.state.partition(&topic.name, id)?.leader_view_at_once().await;
+    let in_sync = view.map_or_else(|_| Vec::new(), |view| view.in_sync.to_vec());
+    reply::json_as(StatusCode::OK, media_type, &partition_entry(id, partition, &in_sync))
 }
 
 /// Tells where a partition begins and ends.
@@ -131,16 +137,8 @@ pub(crate) async fn partition(call: Call) -> ApiResult {
 pub(crate) async fn offsets(call: Call) -> ApiResult {
     let media_type = call.management_type()?;
     let handle = call.state.partition(&call.topic()?, call.partition()?)?;
-    let view = readable_view(&handle).await?;
+    let view = handle.leader_view().await?;
     let body =
         PartitionOffsets { beginning_offset: view.log_start_offset.get(), end_offset: view.high_watermark.get() };
     reply::json_as(StatusCode::OK, media_type, &body)
-}
-
-/// The view of a partition that serves; the offsets of one that does not are not to be told.
-pub(crate) async fn readable_view(
-    handle: &pubg1_actors::PartitionHandle,
-) -> Result<pubg1_actors::PartitionView, ApiError> {
-    // With a deadline that has passed this only looks.
-    Ok(handle.wait_above(pubg1_model::Offset::MAX, std::time::Instant::now()).await?)
 }

@@ -1,8 +1,8 @@
 //! Which cause of the table each error of the broker is.
 
 use pubg1_actors::{
-    AlterTopicError, AppendError, CommitOffsetError, CommittedOffsetError, CreateTopicError, DeleteRecordsError,
-    DeleteTopicError, FetchError, LookupError, MetadataUnavailable, OfflineReason, ProducerIdError,
+    AlterTopicError, AppendError, ClusterChangeError, CommitOffsetError, CommittedOffsetError, CreateTopicError,
+    DeleteRecordsError, DeleteTopicError, FetchError, LookupError, MetadataUnavailable, OfflineReason, ProducerIdError,
 };
 use pubg1_model::{InvalidName, record_batch::BatchError};
 
@@ -12,12 +12,14 @@ fn offline(reason: &OfflineReason) -> Cause {
     match reason {
         OfflineReason::Damaged { .. } => Cause::Storage,
         OfflineReason::Unavailable { .. } | OfflineReason::FlushFailed { .. } => Cause::Unavailable,
+        OfflineReason::NoLeader { .. } => Cause::NoLeader,
     }
 }
 
 fn append_cause(error: &AppendError) -> Cause {
     match error {
         AppendError::NotReady { .. } => Cause::Recovering,
+        AppendError::NotLeader { .. } => Cause::NotLeader,
         AppendError::Offline(reason) => offline(reason),
         AppendError::Overloaded { .. } => Cause::Overloaded,
         AppendError::RequestTooLarge { .. } | AppendError::BatchTooLarge { .. } => Cause::TooLarge,
@@ -68,6 +70,8 @@ impl From<FetchError> for ApiError {
         let message = error.to_string();
         match error {
             FetchError::NotReady { .. } => Self::new(Cause::Recovering, message),
+            FetchError::NotLeader { .. } => Self::new(Cause::NotLeader, message),
+            FetchError::Unreachable { .. } => Self::new(Cause::Unavailable, message),
             FetchError::Offline(reason) => Self::new(offline(&reason), message),
             FetchError::OffsetOutOfRange { log_start_offset, high_watermark, .. } => {
                 Self::new(Cause::OffsetOutOfRange, message)
@@ -108,6 +112,7 @@ impl From<CommittedOffsetError> for ApiError {
     fn from(error: CommittedOffsetError) -> Self {
         let cause = match &error {
             CommittedOffsetError::Loading { .. } => Cause::Recovering,
+            CommittedOffsetError::NotLeader { .. } => Cause::NotLeader,
             CommittedOffsetError::Offline { reason, .. } => offline(reason),
             CommittedOffsetError::Draining => Cause::Draining,
         };
@@ -123,7 +128,9 @@ impl From<MetadataUnavailable> for ApiError {
             MetadataUnavailable::DiskFull { .. } => Cause::DiskFull,
             MetadataUnavailable::OutcomeUnknown { .. } => Cause::OutcomeUnknown,
             MetadataUnavailable::Draining => Cause::Draining,
-            MetadataUnavailable::Storage { .. } | MetadataUnavailable::Failed(_) => Cause::Unavailable,
+            MetadataUnavailable::Storage { .. }
+            | MetadataUnavailable::NoLeader { .. }
+            | MetadataUnavailable::Failed(_) => Cause::Unavailable,
         };
         Self::new(cause, error.to_string())
     }
@@ -136,6 +143,7 @@ impl From<CreateTopicError> for ApiError {
             CreateTopicError::Internal(_) => Cause::InternalTopic,
             CreateTopicError::Exists(_) => Cause::TopicExists,
             CreateTopicError::Refused(_) => Cause::InvalidTopic,
+            CreateTopicError::NoPlace { .. } => Cause::Unavailable,
         };
         Self::new(cause, error.to_string())
     }
@@ -159,6 +167,19 @@ impl From<DeleteTopicError> for ApiError {
             DeleteTopicError::Unavailable(error) => return error.into(),
             DeleteTopicError::Internal(_) => Cause::InternalTopic,
             DeleteTopicError::UnknownTopic(_) => Cause::NoTopic,
+        };
+        Self::new(cause, error.to_string())
+    }
+}
+
+impl From<ClusterChangeError> for ApiError {
+    fn from(error: ClusterChangeError) -> Self {
+        let cause = match error {
+            ClusterChangeError::Unknown(error) => return error.into(),
+            ClusterChangeError::Unavailable(error) => return error.into(),
+            ClusterChangeError::UnknownBroker(_) => Cause::NoBroker,
+            ClusterChangeError::Invalid(_) => Cause::Unprocessable,
+            ClusterChangeError::Refused(_) => Cause::NotPossible,
         };
         Self::new(cause, error.to_string())
     }
@@ -189,7 +210,7 @@ impl From<InvalidName> for ApiError {
 mod tests {
     use std::sync::Arc;
 
-    use pubg1_model::{Offset, ProducerId};
+    use pubg1_model::{BrokerId, LeaderEpoch, Offset, ProducerId};
 
     use super::*;
 
@@ -199,8 +220,11 @@ mod tests {
         let damaged =
             OfflineReason::Damaged { file: "f".into(), position: 1, offset: Offset::ZERO, detail: "d".into() };
         let retry_after_ms = 1;
+        let leaderless = OfflineReason::NoLeader { reason: "brokers 1 and 2 are away".to_owned() };
         for (error, cause) in [
             (AppendError::NotReady { retry_after_ms }, Cause::Recovering),
+            (AppendError::NotLeader { leader: None, retry_after_ms }, Cause::NotLeader),
+            (AppendError::Offline(Arc::new(leaderless)), Cause::NoLeader),
             (AppendError::Offline(Arc::new(damaged)), Cause::Storage),
             (AppendError::BatchTooLarge { bytes: 2, bytes_max: 1 }, Cause::TooLarge),
             (AppendError::OutOfOrderSequence { producer_id, expected: 3, received: 5 }, Cause::SequenceGap),
@@ -221,7 +245,8 @@ mod tests {
     #[test]
     fn a_gap_tells_what_is_expected_and_a_wrong_offset_what_is_there() {
         let gap = AppendError::OutOfOrderSequence { producer_id: ProducerId(1), expected: 3, received: 5 };
-        let partial = AppendError::Partial { appended: Vec::new(), cause: Box::new(gap) };
+        let (leader, leader_epoch) = (BrokerId(0), LeaderEpoch::ZERO);
+        let partial = AppendError::Partial { appended: Vec::new(), leader, leader_epoch, cause: Box::new(gap) };
         assert_eq!(ApiError::from(partial).to_json()["expected"], 3);
         let [requested, log_start_offset, high_watermark] = [9, 2, 7].map(Offset::new);
         let error = ApiError::from(FetchError::OffsetOutOfRange { requested, log_start_offset, high_watermark });

@@ -15,12 +15,14 @@ const TABLE: &[(Cause, u16, u32, Option<u32>)] = &[
     (Cause::NoRoute, 404, 404, None),
     (Cause::NoTopic, 404, 40401, None),
     (Cause::NoPartition, 404, 40402, None),
+    (Cause::NoBroker, 404, 40403, None),
     (Cause::MethodNotAllowed, 405, 405, None),
     (Cause::NotAcceptable, 406, 406, None),
     (Cause::BodyTimeout, 408, 408, None),
     (Cause::TopicExists, 409, 40904, None),
     (Cause::SequenceGap, 409, 40905, None),
     (Cause::Conflict, 409, 40906, None),
+    (Cause::NotPossible, 409, 40907, None),
     (Cause::TooLarge, 413, 413, None),
     (Cause::TargetTooLong, 414, 414, None),
     (Cause::UnsupportedMediaType, 415, 415, None),
@@ -38,6 +40,7 @@ const TABLE: &[(Cause, u16, u32, Option<u32>)] = &[
     (Cause::Draining, 503, 50304, Some(2)),
     (Cause::DiskFull, 503, 50305, Some(5)),
     (Cause::OutcomeUnknown, 503, 50306, Some(1)),
+    (Cause::NoLeader, 503, 50307, Some(1)),
 ];
 
 #[test]

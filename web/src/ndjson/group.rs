@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use futures_util::future::join_all;
-use pubg1_actors::{AppendError, Appended};
+use pubg1_actors::{AppendError, Appended, LeaderView};
 use pubg1_model::{BrokerId, LeaderEpoch, PartitionId, record_batch::ValidBatch};
 
 use super::{
     Lines,
     acks::{self, Written},
+    known::{self, Sent},
     source::NumberedLine,
 };
 use crate::{
@@ -41,11 +42,11 @@ pub(crate) struct Group<'s> {
 }
 
 /// What was written of one partition's share.
-struct Outcome {
-    appended: Vec<Appended>,
+pub(super) struct Outcome {
+    pub(super) appended: Vec<Appended>,
     leader: BrokerId,
     epoch: LeaderEpoch,
-    error: Option<AppendError>,
+    pub(super) error: Option<AppendError>,
 }
 
 impl<'s> Group<'s> {
@@ -179,19 +180,22 @@ impl<'s> Group<'s> {
             Ok(batches) => batches,
             Err(error) => return self.settle(partition, Err(error)),
         };
-        let mut result = write(&state, &topic.name, partition, batches, self.stream.acks).await;
-        if let Some(known) = result.as_ref().ok().and_then(already_appended) {
-            let known = known.min(planned);
-            self.acknowledge_known(partition, known, &result);
-            self.advance(known);
-            if known == planned {
-                return;
+        let result = match known::send(&state, &topic.name, partition, &batches, self.stream.acks).await {
+            Ok(Sent::Written(outcome)) => Ok(outcome),
+            Ok(Sent::Known(known, committed)) => {
+                let known = known.min(planned);
+                self.acknowledge_known(partition, known, &committed);
+                self.advance(known);
+                if known == planned {
+                    return;
+                }
+                match self.rebuild(partition) {
+                    Ok(batches) => write(&state, &topic.name, partition, batches, self.stream.acks).await,
+                    Err(error) => Err(error),
+                }
             }
-            result = match self.rebuild(partition) {
-                Ok(batches) => write(&state, &topic.name, partition, batches, self.stream.acks).await,
-                Err(error) => Err(error),
-            };
-        }
+            Err(error) => Err(error),
+        };
         let written: usize = result
             .as_ref()
             .map_or(0, |outcome| if outcome.error.is_some() { offsets(&outcome.appended).count() } else { usize::MAX });
@@ -213,9 +217,8 @@ impl<'s> Group<'s> {
     }
 
     /// Acknowledges the first `known` planned lines as duplicates whose offset is not known any more.
-    fn acknowledge_known(&mut self, partition: PartitionId, known: usize, result: &Result<Outcome, ApiError>) {
-        let (leader, epoch) =
-            result.as_ref().map_or((BrokerId::default(), LeaderEpoch::ZERO), |outcome| (outcome.leader, outcome.epoch));
+    fn acknowledge_known(&mut self, partition: PartitionId, known: usize, committed: &LeaderView) {
+        let (leader, epoch) = (committed.leader, committed.leader_epoch);
         let ack = Written { partition, offset: None, leader, epoch, duplicate: true };
         for fate in self.fates.iter_mut().filter(|fate| matches!(fate, Fate::Planned(_))).take(known) {
             *fate = Fate::Written(ack);
@@ -229,20 +232,8 @@ impl<'s> Group<'s> {
     }
 }
 
-/// How many records from the first one on are in the log already; `None` when that is not why the
-/// append failed.
-fn already_appended(outcome: &Outcome) -> Option<usize> {
-    const SEQUENCES: i64 = 1 << 31;
-    let Some(AppendError::OutOfOrderSequence { expected, received, .. }) = &outcome.error else { return None };
-    if !outcome.appended.is_empty() {
-        return None;
-    }
-    // Sequences wrap: the nearer way round tells what is earlier.
-    let ahead = (i64::from(*expected) - i64::from(*received)).rem_euclid(SEQUENCES);
-    (1..SEQUENCES / 2).contains(&ahead).then(|| usize::try_from(ahead).unwrap_or(usize::MAX))
-}
-
-async fn write(
+/// Appends a partition's share. A refusal by the partition is an outcome, too.
+pub(super) async fn write(
     state: &AppState,
     topic: &pubg1_model::TopicName,
     partition: PartitionId,
@@ -250,22 +241,19 @@ async fn write(
     acks: pubg1_actors::Acks,
 ) -> Result<Outcome, ApiError> {
     let handle = state.partition(topic, partition)?;
+    let nothing =
+        |error| Outcome { appended: Vec::new(), leader: BrokerId::default(), epoch: LeaderEpoch::ZERO, error };
     if batches.is_empty() {
-        let view = handle.view();
-        return Ok(Outcome { appended: Vec::new(), leader: view.leader, epoch: view.leader_epoch, error: None });
+        return Ok(nothing(None));
     }
     match append(state.metrics.requests(Lines::API), &handle, batches, acks).await {
         Ok(reply) => {
             Ok(Outcome { appended: reply.appended, leader: reply.leader, epoch: reply.leader_epoch, error: None })
         }
-        Err(error) => {
-            let view = handle.view();
-            let (appended, error) = match error {
-                AppendError::Partial { appended, cause } => (appended, *cause),
-                error => (Vec::new(), error),
-            };
-            Ok(Outcome { appended, leader: view.leader, epoch: view.leader_epoch, error: Some(error) })
+        Err(AppendError::Partial { appended, leader, leader_epoch, cause }) => {
+            Ok(Outcome { appended, leader, epoch: leader_epoch, error: Some(*cause) })
         }
+        Err(error) => Ok(nothing(Some(error))),
     }
 }
 

@@ -117,9 +117,8 @@ impl Request {
                 Err(AppendFailure::Refused(error)) => {
                     self.settle(partition, &[], BrokerId::default(), LeaderEpoch::ZERO, Some(&error));
                 }
-                Err(AppendFailure::Partial { appended, error }) => {
-                    let view = call.state.partition(topic, partition)?.view();
-                    self.settle(partition, &appended, view.leader, view.leader_epoch, Some(&error));
+                Err(AppendFailure::Partial { appended, leader, leader_epoch, error }) => {
+                    self.settle(partition, &appended, leader, leader_epoch, Some(&error));
                 }
             }
         }
@@ -157,6 +156,8 @@ enum AppendFailure {
     Refused(ApiError),
     Partial {
         appended: Vec<Appended>,
+        leader: BrokerId,
+        leader_epoch: LeaderEpoch,
         error: ApiError,
     },
 }
@@ -170,7 +171,9 @@ impl From<ApiError> for AppendFailure {
 impl From<AppendError> for AppendFailure {
     fn from(error: AppendError) -> Self {
         match error {
-            AppendError::Partial { appended, cause } => Self::Partial { appended, error: ApiError::from(*cause) },
+            AppendError::Partial { appended, leader, leader_epoch, cause } => {
+                Self::Partial { appended, leader, leader_epoch, error: ApiError::from(*cause) }
+            }
             error => Self::Refused(error.into()),
         }
     }

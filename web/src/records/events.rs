@@ -9,8 +9,6 @@
 //! `id:` is the last offset that was seen, -1 before the first record. A client that comes back
 //! with `Last-Event-ID` goes on with the record after it, which takes precedence over the query.
 
-use std::time::Instant;
-
 use actix_web::{
     HttpResponse,
     http::header::{self, HeaderName},
@@ -20,6 +18,7 @@ use futures_util::stream;
 use pubg1_actors::{FetchError, PartitionHandle};
 use pubg1_model::{Offset, PartitionId, TopicName};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::{
     fetch::{resolve, waiting_permit},
@@ -34,7 +33,6 @@ use crate::{
     error::{ApiError, Cause},
     limits::{Limits, Permit},
     media_type::{EVENTS, Embedded},
-    topics::readable_view,
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -50,6 +48,8 @@ struct Events {
     limits: Limits,
     max_bytes: usize,
     position: Offset,
+    /// As it was when the log was last looked at.
+    high_watermark: Offset,
     ends: Instant,
     phase: Phase,
     _permit: Permit,
@@ -78,7 +78,7 @@ pub(crate) async fn stream(
         None => resolve(&handle, start).await?,
     };
     // An offset outside the log is refused now, while there still is a status to say so.
-    check_position(&handle, position).await?;
+    let high_watermark = check_position(&handle, position).await?;
     let events = Events {
         topic,
         partition,
@@ -86,6 +86,7 @@ pub(crate) async fn stream(
         handle,
         max_bytes: query.max_bytes(call.limits()),
         position,
+        high_watermark,
         ends: Instant::now() + call.limits().event_stream_age_max,
         phase: Phase::Start,
         _permit: waiting_permit(&call)?,
@@ -102,10 +103,11 @@ pub(crate) async fn stream(
         .streaming(body))
 }
 
-async fn check_position(handle: &PartitionHandle, position: Offset) -> Result<(), ApiError> {
-    let view = readable_view(handle).await?;
+/// The high watermark; an error for an offset outside the log.
+async fn check_position(handle: &PartitionHandle, position: Offset) -> Result<Offset, ApiError> {
+    let view = handle.leader_view().await?;
     if (view.log_start_offset..=view.log_end_offset).contains(&position) {
-        return Ok(());
+        return Ok(view.high_watermark);
     }
     let (log_start_offset, high_watermark) = (view.log_start_offset, view.high_watermark);
     Err(FetchError::OffsetOutOfRange { requested: position, log_start_offset, high_watermark }.into())
@@ -139,7 +141,8 @@ impl Events {
             self.phase = Phase::Ended;
             return Ok(Bytes::from_static(b": come back\n\n"));
         }
-        let fetched = self.handle.read(self.position, self.max_bytes)?;
+        let fetched = self.handle.read(self.position, self.max_bytes).await?;
+        self.high_watermark = fetched.high_watermark;
         if !fetched.runs.is_empty() {
             self.phase = Phase::Behind;
             return self.records(&fetched.runs).map(Bytes::from);
@@ -152,7 +155,8 @@ impl Events {
         }
         let until = (Instant::now() + self.limits.event_ping).min(self.ends);
         self.handle.wait_above(self.position, until).await?;
-        let fetched = self.handle.read(self.position, self.max_bytes)?;
+        let fetched = self.handle.read(self.position, self.max_bytes).await?;
+        self.high_watermark = fetched.high_watermark;
         if fetched.runs.is_empty() {
             return Ok(Bytes::from_static(b": ping\n\n"));
         }
@@ -186,12 +190,11 @@ impl Events {
 
     /// Says where the stream is.
     fn control(&self, output: &mut Vec<u8>) {
-        let high_watermark = self.handle.view().high_watermark;
         frame_head(output, "control", self.position.to_wire() - 1);
         let data = serde_json::json!({
             "next_offset": self.position.get(),
-            "high_watermark": high_watermark.get(),
-            "up_to_date": self.position >= high_watermark,
+            "high_watermark": self.high_watermark.get(),
+            "up_to_date": self.position >= self.high_watermark,
         });
         output.extend_from_slice(data.to_string().as_bytes());
         output.extend_from_slice(b"\n\n");

@@ -1,17 +1,21 @@
 //! Finds where a read begins, and reads from there, waiting if asked to.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pubg1_actors::{Fetched, PartitionHandle};
 use pubg1_metrics::{Phase, ThrottleReason};
 use pubg1_model::Offset;
+use tokio::time::Instant;
 
 use super::query::Start;
 use crate::{call::Call, error::ApiError, limits::Permit};
 
 /// The offset a read begins with.
 pub(crate) async fn resolve(handle: &PartitionHandle, start: Start) -> Result<Offset, ApiError> {
-    let view = handle.view();
+    if let Start::Offset(offset) = start {
+        return Ok(Offset::new(offset));
+    }
+    let view = handle.leader_view().await?;
     Ok(match start {
         Start::Beginning => view.log_start_offset,
         Start::Offset(offset) => Offset::new(offset),
@@ -38,11 +42,11 @@ pub(crate) async fn fetch(
     max_bytes: usize,
     wait: Duration,
 ) -> Result<Fetched, ApiError> {
-    let fetched = handle.read(from, max_bytes)?;
+    let fetched = handle.read(from, max_bytes).await?;
     if !fetched.runs.is_empty() || wait.is_zero() {
         return Ok(fetched);
     }
     let _permit = waiting_permit(call)?;
     call.timed(Phase::Wait, handle.wait_above(from, Instant::now() + wait)).await?;
-    Ok(handle.read(from, max_bytes)?)
+    Ok(handle.read(from, max_bytes).await?)
 }

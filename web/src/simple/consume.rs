@@ -19,7 +19,6 @@ use crate::{
         walk::{Item, Step, walk},
     },
     reply,
-    topics::readable_view,
 };
 
 /// The query of `GET /consume`.
@@ -67,10 +66,10 @@ pub(crate) async fn consume(call: Call) -> ApiResult {
     let from = Offset::new(number("offset", query.offset.as_deref())?.unwrap_or(0));
     let topic = topic_or_default(&call, query.topic.as_deref())?;
     let handle = partition(&call, &topic, number("partition", query.partition.as_deref())?)?.handle;
-    let (from, runs) = match handle.read(from, max_bytes) {
+    let (from, runs) = match handle.read(from, max_bytes).await {
         Ok(fetched) => (from, fetched.runs),
         Err(FetchError::OffsetOutOfRange { log_start_offset, .. }) if from < log_start_offset => {
-            (log_start_offset, handle.read(log_start_offset, max_bytes)?.runs)
+            (log_start_offset, handle.read(log_start_offset, max_bytes).await?.runs)
         }
         Err(FetchError::OffsetOutOfRange { .. }) => (from, Vec::new()),
         Err(error) => return Err(error.into()),
@@ -122,6 +121,6 @@ pub(crate) async fn log_length(call: Call) -> ApiResult {
     let query: PartitionQuery = call.query()?;
     let topic = topic_or_default(&call, query.topic.as_deref())?;
     let handle = partition(&call, &topic, number("partition", query.partition.as_deref())?)?.handle;
-    let view = readable_view(&handle).await?;
+    let view = handle.leader_view().await?;
     reply::json(&LogLength { length: view.high_watermark.get() })
 }

@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 use super::{Place, partition, topic_or_default};
 use crate::{
     call::Call,
-    dto::{ErrorBody, Published},
+    dto::{ErrorBody, PublishReply, Published, Redirected},
     edge::ApiResult,
     error::{ApiError, Cause},
     json_text::{self, Object},
@@ -49,6 +49,10 @@ pub(crate) struct PublishQuery {
     /// `all` (committed, the default), `1` (appended) or `0` (sent).
     #[param(pattern = "^(all|-1|0|1)$")]
     acks: Option<String>,
+    /// `1`: if another broker leads the partition, write nothing and tell that broker's URL. Otherwise, and by
+    /// default, the object is passed on to it.
+    #[param(pattern = "^(0|1)$")]
+    redirect: Option<String>,
 }
 
 /// A published object, read but not taken apart.
@@ -93,13 +97,18 @@ fn client_timestamp_ms(text: &str) -> Option<i64> {
     params(PublishQuery),
     request_body(content = PublishBody, description = "Any JSON object that names a partition; all of it is the message"),
     responses(
-        (status = 200, description = "The object is in the log", body = Published),
+        (status = 200, description = "The object is in the log, or another broker shall be asked", body = PublishReply),
         (status = "4XX", description = "Refused", body = ErrorBody),
         (status = "5XX", description = "Not possible now", body = ErrorBody),
     )
 )]
 pub(crate) async fn publish(mut call: Call) -> ApiResult {
     let query: PublishQuery = if call.req.query_string().is_empty() { PublishQuery::default() } else { call.query()? };
+    let redirect = match query.redirect.as_deref() {
+        None | Some("0") => false,
+        Some("1") => true,
+        Some(other) => return Err(ApiError::malformed(format!("redirect={other}: must be 0 or 1"))),
+    };
     let acks = ProduceQuery { acks: query.acks }.acks()?;
     let identity = producer_identity(call.headers())?;
     let body = call.body().await?;
@@ -107,7 +116,16 @@ pub(crate) async fn publish(mut call: Call) -> ApiResult {
     let topic = topic_or_default(&call, message.fields.topic.as_deref().or(query.topic.as_deref()))?;
     refuse_internal(&topic)?;
     let place = partition(&call, &topic, message.partition()?)?;
+    if redirect && let Some(leader) = elsewhere(&call, &place) {
+        return reply::json(&PublishReply::Redirected(Redirected { status: "redirect", leader }));
+    }
     append_message(&call, &place, &message, identity, acks).await
+}
+
+/// The URL of the broker that leads, when it is another one.
+fn elsewhere(call: &Call, place: &Place) -> Option<String> {
+    let leader = place.handle.led_elsewhere()?;
+    call.state.broker.image().brokers.get(&leader).map(|broker| broker.http_url.clone())
 }
 
 async fn append_message(
@@ -126,12 +144,12 @@ async fn append_message(
         headers: &[],
     })?;
     let appended = append(call.metrics(), &place.handle, writer.finish()?, acks).await?;
-    let mut reply = reply::json(&Published {
+    let mut reply = reply::json(&PublishReply::Published(Published {
         status: "ok",
         offset: appended.appended.first().map(|batch| batch.base_offset.get()),
         leader: appended.leader.0,
         leader_epoch: appended.leader_epoch.get(),
-    })?;
+    }))?;
     if all_duplicates(&appended.appended) {
         reply.headers_mut().insert(PRODUCER_DUPLICATE, HeaderValue::from_static("true"));
     }

@@ -77,3 +77,14 @@ async fn a_broker_that_drains_says_so() {
     api.get("/livez").await.ok();
     api.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_server_that_parts_from_its_clients_ends_their_connections() {
+    let api = Api::start().await;
+    assert_eq!(api.get("/livez").await.header("connection"), None);
+    api.state.part_from_clients();
+    for path in ["/livez", "/topics/pubg1", "/nothing"] {
+        assert_eq!(api.get(path).await.header("connection"), Some("close"), "{path}");
+    }
+    api.stop().await;
+}

@@ -24,6 +24,7 @@ pub(crate) const NDJSON: &str = "application/x-ndjson";
 pub(crate) struct Api {
     pub(crate) address: String,
     pub(crate) broker: BrokerHandle,
+    pub(crate) state: Arc<AppState>,
     server: ServerHandle,
     client: Client,
     directory: Option<TempDir>,
@@ -84,9 +85,44 @@ impl Api {
     }
 
     pub(crate) async fn start_in(data_dir: &Path, change: impl FnOnce(&mut BrokerConfig, &mut Limits)) -> Self {
+        let api = Self::launch(BrokerId(0), data_dir, change);
+        api.ready().await;
+        api
+    }
+
+    /// Three brokers that found a cluster, with one partition in the default topic.
+    pub(crate) async fn start_three() -> [Self; 3] {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let voters: Vec<(BrokerId, String)> = (0..3).map(|id| (BrokerId(id), free())).collect();
+        let launch = |at: usize| {
+            let directory = tempfile::tempdir().unwrap();
+            let (id, address) = voters[at].clone();
+            let mut api = Self::launch(id, directory.path(), |config, _| {
+                config.rpc_listen = Some(address.clone());
+                config.rpc_advertised = address;
+                config.voters = voters.clone();
+                config.default_topic = Some(DefaultTopic { name: "pubg1".parse().unwrap(), partitions: 1 });
+            });
+            api.directory = Some(directory);
+            api
+        };
+        let three = [0, 1, 2].map(launch);
+        for api in &three {
+            api.ready().await;
+        }
+        three
+    }
+
+    async fn ready(&self) {
+        while !self.broker.readiness().is_ready() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn launch(id: BrokerId, data_dir: &Path, change: impl FnOnce(&mut BrokerConfig, &mut Limits)) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut config = BrokerConfig::new(BrokerId(0), data_dir, format!("http://{address}"));
+        let mut config = BrokerConfig::new(id, data_dir, format!("http://{address}"));
         config.flush = FlushPolicy::Interval { ms: 50 };
         config.default_topic = Some(DefaultTopic { name: "pubg1".parse().unwrap(), partitions: 4 });
         config.topic_defaults.segment_bytes = 4 << 20;
@@ -94,14 +130,18 @@ impl Api {
         change(&mut config, &mut limits);
         let broker = Broker::start(config, Metrics::new().unwrap()).unwrap();
         let state = AppState::new(broker.clone(), limits, address.port());
-        let server = serve(vec![listener], state).unwrap();
+        let server = serve(vec![listener], Arc::clone(&state)).unwrap();
         let handle = server.handle();
         actix_rt::spawn(server);
-        while !broker.readiness().is_ready() {
-            tokio::task::yield_now().await;
-        }
         let client = Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { address: address.to_string(), broker, server: handle, client, directory: None }
+        Self { address: address.to_string(), broker, state, server: handle, client, directory: None }
+    }
+
+    /// Stops where it is, as `kill -9` would.
+    pub(crate) async fn kill(self) {
+        self.broker.abort().await;
+        self.server.stop(false).await;
+        drop(self.directory);
     }
 
     /// Stops in order.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail that way")]
 
 mod batches;
+mod cluster;
 mod errors;
 mod events;
 mod harness;

@@ -117,7 +117,12 @@ async fn brokers_and_cluster_are_described() {
     assert_eq!(api.get("/brokers").await.ok(), json!({"brokers": [0]}));
     let cluster = api.get("/cluster").await.ok();
     assert!(!cluster["cluster_id"].as_str().unwrap().is_empty());
-    assert_eq!(cluster["brokers"], json!([{"broker_id": 0, "http_url": format!("http://{}", api.address)}]));
+    let broker = &cluster["brokers"][0];
+    assert_eq!((&broker["broker_id"], &broker["http_url"]), (&json!(0), &json!(format!("http://{}", api.address))));
+    assert_eq!((&broker["draining"], &broker["alive"], &broker["rack"]), (&json!(false), &json!(true), &Value::Null));
+    assert!(broker["rpc_address"].is_string() && broker["incarnation"].is_string());
+    assert_eq!((&cluster["controller"], &cluster["metadata"]["voters"]), (&json!(0), &json!([0])));
+    assert!(cluster["metadata"]["term"].is_u64() && cluster["metadata"]["last_applied"].is_u64());
     assert_eq!((&cluster["topics"], &cluster["partitions"]), (&json!(1), &json!(4)));
     api.stop().await;
 }
