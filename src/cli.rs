@@ -5,7 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, builder::styling};
 
 use crate::{
-    commands::{consume::ConsumeArgs, demo::DemoArgs, produce::ProduceArgs, topic::TopicCommand},
+    commands::{
+        broker::BrokerAdminCommand,
+        cluster::{ClusterArgs, HELP as CLUSTER_HELP},
+        consume::ConsumeArgs,
+        demo::DemoArgs,
+        partition::PartitionCommand,
+        produce::ProduceArgs,
+        topic::TopicCommand,
+        verify::VerifyArgs,
+    },
+    error::CommandError,
     terminal::OutputFormat,
 };
 
@@ -19,6 +29,7 @@ const EXAMPLES: &str = "\
 Examples:
   pubg1 demo                                   real data, a kill -9 in the middle, nothing lost
   pubg1 broker                                 a broker on port 8000, data in ./data
+  pubg1 cluster --brokers 4                    four of them, ports 8000 to 8003, and a live table
   pubg1 topic create flights --partitions 4
   echo hello | pubg1 produce flights
   pubg1 consume flights --until-end -f '%p %o %k %v\\n'
@@ -49,7 +60,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Everywhere")]
 pub struct GlobalArgs {
-    /// The broker to talk to
+    /// The broker to talk to; of several, URL,URL,…, another one when one does not answer
     #[arg(long, global = true, value_name = "URL", env = "PUBG1_BROKER", default_value = "http://127.0.0.1:8000")]
     pub broker: String,
     /// How answers are printed
@@ -63,21 +74,24 @@ pub struct GlobalArgs {
 /// What can be done.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run a broker
+    /// Run a broker; drain or remove one
     #[command(after_help = BROKER_HELP)]
-    Broker(BrokerCommand),
+    Broker(Box<BrokerCommand>),
     /// Create, list, describe, alter, delete and trim topics
     #[command(subcommand)]
     Topic(TopicCommand),
+    /// Move a partition, choose its leader, see who leads it
+    #[command(subcommand)]
+    Partition(PartitionCommand),
     /// Send records from a file or standard input
     #[command(after_help = crate::commands::produce::HELP)]
     Produce(ProduceArgs),
     /// Read records
     #[command(after_help = crate::commands::consume::HELP)]
     Consume(ConsumeArgs),
-    /// Ask about the cluster
-    #[command(subcommand)]
-    Cluster(ClusterCommand),
+    /// Run a cluster of broker processes; ask about one, wait for it, rebalance it
+    #[command(after_help = CLUSTER_HELP)]
+    Cluster(ClusterArgs),
     /// Show or check a broker's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -92,6 +106,9 @@ pub enum Command {
     /// Load real data, kill the broker in the middle, and count what is lost
     #[command(after_help = crate::commands::demo::HELP)]
     Demo(DemoArgs),
+    /// Write while faults happen, and check every acknowledgement
+    #[command(after_help = crate::commands::verify::HELP)]
+    Verify(VerifyArgs),
 }
 
 const BROKER_HELP: &str = "\
@@ -106,18 +123,27 @@ it, unless --allow-remote says that everybody there may read, write and delete e
 
 Once it listens it prints one line to standard output, `http=http://127.0.0.1:8000`, and writes the
 same URL to DATA/http.addr and its process id to DATA/broker.pid. The log goes to standard error.
-SIGTERM or Ctrl-C: it stops accepting, finishes what is under way, flushes, and exits with 0; a
-second one ends it at once.
+SIGTERM or Ctrl-C: it hands its leaderships over, stops accepting, finishes what is under way,
+flushes, and exits with 0; a second one ends it at once.
+
+Brokers become a cluster by the same --voters on each of them; a broker that is not in the list
+joins. One machine: `pubg1 cluster --brokers 4` does all of it.
 
 Examples:
   pubg1 broker
+  pubg1 broker --node-id 1 --http 127.0.0.1:8001 --data-dir data/broker-1 \\
+      --voters 0@127.0.0.1:9000,1@127.0.0.1:9001,2@127.0.0.1:9002
+  pubg1 broker drain 1 --wait
   pubg1 broker --data-dir /var/lib/pubg1 --http 127.0.0.1:8100 --flush interval=50
   pubg1 broker --http 127.0.0.1:0              a free port
   PUBG1_LOGGING_FORMAT=json pubg1 broker --config pubg1.toml";
 
 /// `pubg1 broker`.
-#[derive(Clone, Debug, Args)]
+#[derive(Debug, Args)]
 pub struct BrokerCommand {
+    /// About another broker, instead of running one.
+    #[command(subcommand)]
+    pub command: Option<BrokerAdminCommand>,
     /// The settings.
     #[command(flatten)]
     pub settings: BrokerArgs,
@@ -139,9 +165,24 @@ pub struct BrokerArgs {
     /// Address for clients; port 0 takes a free one [default: 127.0.0.1:8000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub http: Option<String>,
-    /// Address for other brokers; a lone broker opens no port there [default: 127.0.0.1:9000]
+    /// Address for other brokers; closed without voters [default: its entry in --voters, else 127.0.0.1:9000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub rpc: Option<String>,
+    /// What other brokers are told to connect to [default: its entry in --voters, else --rpc]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise_rpc: Option<String>,
+    /// The brokers that keep the metadata, the same list everywhere [default: this one alone]
+    #[arg(long, value_name = "ID@HOST:PORT,…")]
+    pub voters: Option<String>,
+    /// The cluster that it belongs to [default: the one that its data directory names]
+    #[arg(long, value_name = "ID")]
+    pub cluster_id: Option<String>,
+    /// Where it stands: replicas are spread over racks
+    #[arg(long, value_name = "NAME")]
+    pub rack: Option<String>,
+    /// Replicas of a new topic that does not say [default: 3]
+    #[arg(long, value_name = "N")]
+    pub replication_factor: Option<String>,
     /// Directory that holds everything [default: data]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<String>,
@@ -157,12 +198,29 @@ pub struct BrokerArgs {
     /// Log lines as text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<String>,
-    /// Which log lines: error, warn, info, debug, trace, or target=level,… [default: info,actix_server=warn]
+    /// Which log lines: error, warn, info, debug, trace, or target=level,… [default: info,actix_server=warn,openraft=off]
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<String>,
     /// Listen where other machines reach it, although nobody is authenticated
     #[arg(long)]
     pub allow_remote: bool,
+    /// Any setting, by its key; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = crate::config::assignment)]
+    pub set: Vec<(&'static str, String)>,
+}
+
+impl BrokerCommand {
+    /// What is asked about another broker. Settings say nothing then, and are refused.
+    ///
+    /// # Errors
+    /// [`CommandError::Usage`].
+    pub fn administration(&mut self) -> Result<Option<BrokerAdminCommand>, CommandError> {
+        let given = self.exit_with_stdin || !self.settings.flags().is_empty();
+        match self.command.take() {
+            Some(_) if given => Err(CommandError::Usage("settings are for running a broker".to_owned())),
+            command => Ok(command),
+        }
+    }
 }
 
 impl BrokerArgs {
@@ -173,6 +231,11 @@ impl BrokerArgs {
             ("node_id", &self.node_id),
             ("http", &self.http),
             ("rpc", &self.rpc),
+            ("advertise_rpc", &self.advertise_rpc),
+            ("voters", &self.voters),
+            ("cluster_id", &self.cluster_id),
+            ("rack", &self.rack),
+            ("replication_factor", &self.replication_factor),
             ("data_dir", &self.data_dir),
             ("advertise_http", &self.advertise_http),
             ("log.flush", &self.flush),
@@ -184,16 +247,9 @@ impl BrokerArgs {
         if self.allow_remote {
             flags.push(("allow_remote", true.to_string()));
         }
+        flags.extend(self.set.iter().cloned());
         flags
     }
-}
-
-/// `pubg1 cluster`.
-#[derive(Debug, Subcommand)]
-pub enum ClusterCommand {
-    /// The cluster and whether the broker is ready (exit code 10 when it is not)
-    #[command(after_help = "Example:\n  pubg1 cluster info -o json | jq .ready")]
-    Info,
 }
 
 /// `pubg1 config`.
@@ -241,5 +297,30 @@ mod tests {
                 assert!(broker.get_arguments().any(|a| a.get_long() == flag.strip_prefix("--")), "{flag}");
             }
         }
+    }
+
+    #[test]
+    fn running_something_and_asking_about_it_do_not_mix() {
+        let parse = |words: &str| Cli::try_parse_from(words.split(' ')).unwrap().command;
+        for words in
+            ["pubg1 broker -o json drain 3 --wait", "pubg1 broker drain 3 --broker a:1", "pubg1 broker remove 3"]
+        {
+            let Command::Broker(mut broker) = parse(words) else { panic!("{words}") };
+            assert!(broker.administration().unwrap().is_some(), "{words}");
+        }
+        let Command::Broker(mut broker) = parse("pubg1 broker --flush quorum drain 3") else { panic!("no broker") };
+        assert_eq!(broker.administration().unwrap_err().exit_code(), 2);
+        for words in ["pubg1 cluster info", "pubg1 cluster -o json info", "pubg1 cluster --broker a:1 wait --brokers 3"]
+        {
+            let Command::Cluster(mut cluster) = parse(words) else { panic!("{words}") };
+            assert!(cluster.question().unwrap().is_some(), "{words}");
+        }
+        let Command::Cluster(mut cluster) = parse("pubg1 cluster --brokers 3 info") else { panic!("no cluster") };
+        assert_eq!(cluster.question().unwrap_err().exit_code(), 2);
+        let Command::Cluster(mut cluster) = parse("pubg1 cluster --brokers 3 -- --rack a") else {
+            panic!("no cluster")
+        };
+        assert!(cluster.question().unwrap().is_none());
+        assert_eq!(cluster.start.arguments, ["--rack", "a"]);
     }
 }

@@ -1,19 +1,41 @@
 //! The HTTP client of the command line: every command but `broker` knows only this.
+//!
+//! It may be given several brokers. It stays with one as long as that one answers, and goes on with
+//! the next when it does not: any broker serves any client.
 
+mod admin;
+pub mod backoff;
+pub mod call;
+mod checking;
 pub mod reply;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use pubg1_model::{Offset, PartitionId, TopicName};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header::HeaderMap};
+use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
-use reply::{ClusterReply, ErrorReply, OffsetsReply, ProduceReply, ProducerReply, ReadyReply, TopicReply};
+use call::{Answer, Call};
+use reply::{ClusterReply, OffsetsReply, ProduceReply, ProducerReply, ReadyReply, TopicReply};
 
 /// How long an answer may take unless the request itself waits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for what can be asked elsewhere: a broker that hangs is not waited for so long.
+const REQUEST_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(1);
+/// Error of an append whose outcome is not known: only who can send it again safely may do so.
+const OUTCOME_UNKNOWN: i64 = 50306;
+/// Errors whose answer says that nothing was written: no leader, recovering, draining, disk full.
+const NOTHING_WRITTEN: [i64; 4] = [50302, 50303, 50304, 50305];
 
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +65,10 @@ pub enum ClientError {
         error_code: i64,
         /// What the broker says.
         message: String,
+        /// After which time the broker would like to be asked again.
+        retry_after: Option<Duration>,
+        /// What else it says.
+        details: Box<serde_json::Map<String, Value>>,
     },
     /// The answer is not what it should be.
     #[error("the answer of {url} cannot be read: {reason}")]
@@ -75,6 +101,18 @@ impl ClientError {
         }
     }
 
+    /// Whether the request certainly changed nothing: it cannot have reached anybody, or the answer
+    /// says so. Not even a producer without an identity writes twice when it repeats such a request.
+    #[must_use]
+    pub fn changed_nothing(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => source.is_connect(),
+            Self::Refused { status, error_code, .. } => *status < 500 || NOTHING_WRITTEN.contains(error_code),
+            Self::Malformed { .. } => false,
+            Self::Address { .. } => true,
+        }
+    }
+
     /// The HTTP status of a refusal.
     #[must_use]
     pub const fn status(&self) -> Option<u16> {
@@ -96,66 +134,118 @@ pub struct FetchedBatches {
     pub high_watermark: Offset,
 }
 
-/// A client of one broker. Cheap to clone; clones share connections.
+/// A client of one broker, or of several of the same cluster. Cheap to clone; clones share
+/// connections, and the choice of the broker that is asked.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
-    base: String,
+    brokers: Arc<Brokers>,
+}
+
+#[derive(Debug)]
+struct Brokers {
+    /// At least one.
+    urls: Vec<String>,
+    /// The one that is asked first.
+    turn: AtomicUsize,
 }
 
 impl Client {
-    /// A client of the broker at this URL.
+    /// A client of the broker at this URL, or of several: `URL,URL,…`.
     ///
     /// # Errors
     /// [`ClientError::Address`] for something that is no `http://` URL.
-    pub fn new(url: &str) -> Result<Self, ClientError> {
-        let refuse = |reason: String| ClientError::Address { url: url.to_owned(), reason };
-        let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
-        let parsed = reqwest::Url::parse(&with_scheme).map_err(|error| refuse(error.to_string()))?;
-        if parsed.scheme() != "http" {
-            return Err(refuse(format!("{}:// is not supported", parsed.scheme())));
-        }
+    pub fn new(urls: &str) -> Result<Self, ClientError> {
+        let urls = urls.split(',').map(|url| base_of(url.trim())).collect::<Result<Vec<_>, _>>()?;
+        let connect = if urls.len() > 1 { CONNECT_TIMEOUT_OF_SEVERAL } else { CONNECT_TIMEOUT };
         let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(connect)
             .tcp_nodelay(true)
             .no_proxy()
             .user_agent(concat!("pubg1/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| refuse(causes(&error)))?;
-        Ok(Self { http, base: parsed.as_str().trim_end_matches('/').to_owned() })
+            .map_err(|error| ClientError::Address { url: urls.join(","), reason: causes(&error) })?;
+        Ok(Self { http, brokers: Arc::new(Brokers { urls, turn: AtomicUsize::new(0) }) })
     }
 
-    /// The broker's URL, without a slash at the end.
+    /// The URL of the broker that is asked now, without a slash at the end.
     #[must_use]
     pub fn base(&self) -> &str {
-        &self.base
+        self.brokers.urls.get(self.turn()).map_or("", String::as_str)
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+    /// All brokers that it may ask.
+    #[must_use]
+    pub fn urls(&self) -> &[String] {
+        &self.brokers.urls
     }
 
-    /// Sends a request and turns refusals into errors.
+    /// A client of the same brokers that begins with a later one and chooses for itself.
+    #[must_use]
+    pub fn beginning_with(&self, later: usize) -> Self {
+        let turn = AtomicUsize::new(self.turn().wrapping_add(later));
+        let brokers = Brokers { urls: self.brokers.urls.clone(), turn };
+        Self { http: self.http.clone(), brokers: Arc::new(brokers) }
+    }
+
+    /// The next request goes to the next broker.
+    pub fn change_broker(&self) {
+        self.brokers.turn.store((self.turn() + 1) % self.brokers.urls.len().max(1), Ordering::Relaxed);
+    }
+
+    fn turn(&self) -> usize {
+        self.brokers.turn.load(Ordering::Relaxed) % self.brokers.urls.len().max(1)
+    }
+
+    /// Sends a request and turns refusals into errors. A broker that does not answer, or cannot
+    /// serve this now, is passed over while there are others, unless it may have done the work.
     ///
     /// # Errors
     /// [`ClientError::Unreachable`] and [`ClientError::Refused`].
-    pub async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        if status.is_success() {
-            return Ok(response);
+    async fn send(&self, call: &Call) -> Result<Answer, ClientError> {
+        let count = self.brokers.urls.len();
+        let mut refusal = None;
+        let mut turn = self.turn();
+        for attempt in 1..=count {
+            let (error, elsewhere) = match call.send(&self.http, &self.brokers.urls[turn], self.timeout(call)).await {
+                Ok(answer) if answer.status.is_success() || call.takes_any_status => return Ok(answer),
+                Ok(answer) => {
+                    let error = answer.refusal();
+                    let unsure = matches!(error, ClientError::Refused { error_code: OUTCOME_UNKNOWN, .. });
+                    let unable = answer.status == StatusCode::SERVICE_UNAVAILABLE;
+                    (error, unable && (!unsure || call.repeatable))
+                }
+                Err(source) => {
+                    let untouched = source.is_connect() || call.repeatable;
+                    (unreachable(source), untouched)
+                }
+            };
+            let gone = matches!(error, ClientError::Unreachable { .. });
+            let next = (turn + 1) % count;
+            if elsewhere || gone {
+                // Another request may have moved on already.
+                let _moved = self.brokers.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
+            }
+            if !elsewhere {
+                return Err(error);
+            }
+            if attempt == count {
+                // A broker that says why tells more than one that is not there.
+                return Err(if gone { refusal.unwrap_or(error) } else { error });
+            }
+            refusal = if gone { refusal } else { Some(error) };
+            turn = next;
         }
-        let body = response.bytes().await.map_err(unreachable)?;
-        let reply = serde_json::from_slice(&body).unwrap_or_else(|_| ErrorReply {
-            error_code: i64::from(status.as_u16()),
-            message: plain_refusal(status, &body),
-        });
-        Err(ClientError::Refused { status: status.as_u16(), error_code: reply.error_code, message: reply.message })
+        Err(refusal.unwrap_or_else(no_brokers))
     }
 
-    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        decode(self.send(request).await?).await
+    fn timeout(&self, call: &Call) -> Duration {
+        let several = self.brokers.urls.len() > 1;
+        call.wait + if several && call.impatient { REQUEST_TIMEOUT_OF_SEVERAL } else { REQUEST_TIMEOUT }
+    }
+
+    async fn json<T: DeserializeOwned>(&self, call: &Call) -> Result<T, ClientError> {
+        self.send(call).await?.decode()
     }
 
     /// Any document, by its path.
@@ -163,7 +253,7 @@ impl Client {
     /// # Errors
     /// As [`Client::send`], and [`ClientError::Malformed`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.json(self.request(Method::GET, path)).await
+        self.json(&Call::new(Method::GET, path)).await
     }
 
     /// Sends a document, and reads the one that comes back.
@@ -171,7 +261,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
-        self.json(self.request(Method::POST, path).json(body)).await
+        self.json(&Call::new(Method::POST, path).json(body)).await
     }
 
     /// The names of all topics, the broker's own among them or not.
@@ -194,18 +284,17 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::send`]; 409 when it exists.
-    pub async fn create_topic(&self, body: &serde_json::Value) -> Result<(), ClientError> {
-        self.send(self.request(Method::POST, "/admin/topics").json(body)).await.map(drop)
+    pub async fn create_topic(&self, body: &Value) -> Result<(), ClientError> {
+        self.send(&Call::new(Method::POST, "/admin/topics").json(body)).await.map(drop)
     }
 
     /// Replaces settings of a topic.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn alter_topic(&self, topic: &TopicName, configs: &serde_json::Value) -> Result<(), ClientError> {
-        let body = serde_json::json!({ "configs": configs });
-        let request = self.request(Method::PUT, &format!("/admin/topics/{topic}/configs")).json(&body);
-        self.send(request).await.map(drop)
+    pub async fn alter_topic(&self, topic: &TopicName, configs: &Value) -> Result<(), ClientError> {
+        let body = json!({ "configs": configs });
+        self.send(&Call::new(Method::PUT, format!("/admin/topics/{topic}/configs")).json(&body)).await.map(drop)
     }
 
     /// Deletes a topic with everything in it.
@@ -213,21 +302,16 @@ impl Client {
     /// # Errors
     /// As [`Client::send`].
     pub async fn delete_topic(&self, topic: &TopicName) -> Result<(), ClientError> {
-        self.send(self.request(Method::DELETE, &format!("/admin/topics/{topic}"))).await.map(drop)
+        self.send(&Call::new(Method::DELETE, format!("/admin/topics/{topic}"))).await.map(drop)
     }
 
     /// Deletes the records of a partition below an offset; answers where it now begins.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub async fn trim(
-        &self,
-        topic: &TopicName,
-        partition: PartitionId,
-        before: Offset,
-    ) -> Result<serde_json::Value, ClientError> {
+    pub async fn trim(&self, topic: &TopicName, partition: PartitionId, before: Offset) -> Result<Value, ClientError> {
         let path = format!("/topics/{topic}/partitions/{partition}/records?before={before}");
-        self.json(self.request(Method::DELETE, &path)).await
+        self.json(&Call::new(Method::DELETE, path)).await
     }
 
     /// Where a partition begins and ends.
@@ -251,10 +335,8 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`] and [`ClientError::Malformed`].
     pub async fn ready(&self) -> Result<ReadyReply, ClientError> {
-        let response = self.request(Method::GET, "/readyz").send().await.map_err(unreachable)?;
-        let ready = response.status().is_success();
-        let body: serde_json::Value = decode(response).await?;
-        Ok(ReadyReply { ready, body })
+        let answer = self.send(&Call::new(Method::GET, "/readyz").any_status()).await?;
+        Ok(ReadyReply { ready: answer.status.is_success(), body: answer.decode()? })
     }
 
     /// The identity of a new idempotent producer.
@@ -262,7 +344,7 @@ impl Client {
     /// # Errors
     /// As [`Client::get`].
     pub async fn create_producer(&self) -> Result<ProducerReply, ClientError> {
-        self.post("/producers", &serde_json::json!({})).await
+        self.post("/producers", &json!({})).await
     }
 
     /// Appends record batches to a partition.
@@ -277,8 +359,7 @@ impl Client {
         batches: Bytes,
     ) -> Result<ProduceReply, ClientError> {
         let path = format!("/topics/{topic}/partitions/{partition}/batches?acks={acks}");
-        let request = self.request(Method::POST, &path).header("Content-Type", "application/octet-stream");
-        self.json(request.body(batches)).await
+        self.json(&Call::new(Method::POST, path).batches(batches)).await
     }
 
     /// Record batches from an offset on; waits up to `wait` for the first one.
@@ -297,13 +378,16 @@ impl Client {
             "/topics/{topic}/partitions/{partition}/batches?offset={offset}&max_bytes={max_bytes}&wait={}ms",
             wait.as_millis()
         );
-        let request = self.request(Method::GET, &path).timeout(REQUEST_TIMEOUT + wait);
-        let response = self.send(request).await?;
-        let url = response.url().to_string();
-        let number = |name| offset_header(response.headers(), name, &url);
-        let (next_offset, high_watermark) = (number("Next-Offset")?, number("High-Watermark")?);
-        let bytes = response.bytes().await.map_err(unreachable)?;
-        Ok(FetchedBatches { bytes, next_offset, high_watermark })
+        self.fetch_by(&Call::new(Method::GET, path).waiting(wait)).await
+    }
+
+    async fn fetch_by(&self, call: &Call) -> Result<FetchedBatches, ClientError> {
+        let answer = self.send(call).await?;
+        Ok(FetchedBatches {
+            next_offset: answer.offset("Next-Offset")?,
+            high_watermark: answer.offset("High-Watermark")?,
+            bytes: answer.body,
+        })
     }
 
     /// The offset of the first record at or after this time; `None` when there is none yet.
@@ -329,23 +413,20 @@ fn unreachable(source: reqwest::Error) -> ClientError {
     ClientError::Unreachable { url, source: source.without_url() }
 }
 
-async fn decode<T: DeserializeOwned>(response: Response) -> Result<T, ClientError> {
-    let url = response.url().to_string();
-    let body = response.bytes().await.map_err(unreachable)?;
-    serde_json::from_slice(&body).map_err(|error| ClientError::Malformed { url, reason: error.to_string() })
+fn no_brokers() -> ClientError {
+    ClientError::Address { url: String::new(), reason: "nothing was given".to_owned() }
 }
 
-fn plain_refusal(status: StatusCode, body: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(body).chars().take(200).collect();
-    let reason = status.canonical_reason().unwrap_or("refused");
-    if text.trim().is_empty() { reason.to_owned() } else { format!("{reason}: {}", text.trim()) }
+/// The URL of a broker without a slash at its end; `http://` may be left out.
+fn base_of(url: &str) -> Result<String, ClientError> {
+    let refuse = |reason: String| ClientError::Address { url: url.to_owned(), reason };
+    let with_scheme = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
+    let parsed = reqwest::Url::parse(&with_scheme).map_err(|error| refuse(error.to_string()))?;
+    if parsed.scheme() != "http" {
+        return Err(refuse(format!("{}:// is not supported", parsed.scheme())));
+    }
+    Ok(parsed.as_str().trim_end_matches('/').to_owned())
 }
 
-fn offset_header(headers: &HeaderMap, name: &str, url: &str) -> Result<Offset, ClientError> {
-    headers
-        .get(name)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<i64>().ok())
-        .and_then(Offset::from_wire)
-        .ok_or_else(|| ClientError::Malformed { url: url.to_owned(), reason: format!("no usable header {name}") })
-}
+#[cfg(test)]
+mod tests;

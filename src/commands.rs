@@ -1,21 +1,24 @@
 //! The commands, each in its file.
 
+pub mod broker;
 pub mod cluster;
 pub mod config;
 pub mod consume;
 pub mod demo;
+pub mod partition;
 pub mod produce;
 pub mod topic;
+pub mod verify;
 
 use std::{future::Future, io};
 
 use clap::CommandFactory;
 
 use crate::{
-    cli::{Cli, ClusterCommand, Command, ConfigCommand},
+    cli::{Cli, Command, ConfigCommand},
     client::Client,
     error::CommandError,
-    node,
+    launcher, node,
     terminal::{Terminal, print_text},
 };
 
@@ -27,11 +30,18 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
     let broker = cli.global.broker;
     let client = || Client::new(&broker);
     match cli.command {
-        Command::Broker(args) => node::run(&args, terminal),
+        Command::Broker(mut args) => match args.administration()? {
+            Some(command) => block_on(broker::run(&client()?, terminal, command)),
+            None => node::run(&args, terminal),
+        },
         Command::Topic(command) => block_on(topic::run(&client()?, terminal, command)),
         Command::Produce(args) => block_on(produce::run(&client()?, terminal, args)),
         Command::Consume(args) => block_on(consume::run(&client()?, terminal, args)),
-        Command::Cluster(ClusterCommand::Info) => block_on(cluster::info(&client()?, terminal)),
+        Command::Partition(command) => block_on(partition::run(&client()?, terminal, command)),
+        Command::Cluster(mut args) => match args.question()? {
+            Some(command) => block_on(cluster::run(&client()?, terminal, command)),
+            None => block_on(launcher::run(terminal, args.start)),
+        },
         Command::Config(ConfigCommand::Show { origin, settings }) => config::show(terminal, &settings, origin),
         Command::Config(ConfigCommand::Check { settings }) => config::check(terminal, &settings),
         Command::Openapi => print_text(&pubg1_web::openapi_json()),
@@ -41,6 +51,7 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
             print_text(&String::from_utf8_lossy(&script))
         }
         Command::Demo(args) => block_on(demo::run(terminal, args)),
+        Command::Verify(args) => block_on(verify::run(&broker, terminal, args)),
     }
 }
 

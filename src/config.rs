@@ -16,7 +16,9 @@ pub use settings::{BrokerSettings, Flush, LogFormat, SETTINGS, Setting};
 pub const ENVIRONMENT_PREFIX: &str = "PUBG1_";
 /// Variables with our prefix that are not settings of a broker: they choose the file, the broker
 /// that the command line talks to, what the scripts work with, and what the tests do.
-const OTHER_VARIABLES: [&str; 5] = ["PUBG1_BROKER", "PUBG1_CONFIG", "PUBG1_BINARY", "PUBG1_DIR", "PUBG1_URL"];
+const OTHER_VARIABLES: [&str; 6] =
+    ["PUBG1_BROKER", CONFIG_VARIABLE, "PUBG1_BINARY", "PUBG1_CLUSTER_DIR", "PUBG1_DIR", "PUBG1_URL"];
+const CONFIG_VARIABLE: &str = "PUBG1_CONFIG";
 const TEST_VARIABLES: &str = "PUBG1_TEST_";
 
 /// Where a value comes from.
@@ -30,6 +32,8 @@ pub enum Origin {
     Environment(String),
     /// This flag of the command line.
     Flag(&'static str),
+    /// The value of another setting.
+    Setting(&'static str),
 }
 
 impl fmt::Display for Origin {
@@ -39,6 +43,7 @@ impl fmt::Display for Origin {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::Setting(key) => write!(f, "follows {key}"),
         }
     }
 }
@@ -120,8 +125,11 @@ impl Config {
         }
         for (key, value) in flags {
             if let Some(setting) = settings::find(key) {
-                config.set(setting, &value, Origin::Flag(setting.flag.unwrap_or(setting.key)))?;
+                config.set(setting, &value, Origin::Flag(setting.flag.unwrap_or("--set")))?;
             }
+        }
+        if !config.origins.contains_key("rpc") && config.settings.follow_voters().map_err(ConfigError::Together)? {
+            config.origins.insert("rpc", Origin::Setting("voters"));
         }
         config.settings.validate().map_err(ConfigError::Together)?;
         Ok(config)
@@ -189,10 +197,29 @@ pub fn environment() -> Vec<(String, String)> {
         .collect()
 }
 
+/// The configuration file that the environment names.
+#[must_use]
+pub fn file_of(environment: &[(String, String)]) -> Option<&str> {
+    environment.iter().find(|(name, _)| name == CONFIG_VARIABLE).map(|(_, value)| value.as_str())
+}
+
 /// Whether the environment asks for output without colour: `NO_COLOR` is set to anything.
 #[must_use]
 pub fn environment_refuses_color() -> bool {
     std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}
+
+/// Reads `KEY=VALUE` as `--set` takes it; the key must be that of a setting.
+///
+/// # Errors
+/// What is wrong with it, with the nearest key.
+pub fn assignment(text: &str) -> Result<(&'static str, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    let setting = settings::find(key).ok_or_else(|| {
+        let nearest = suggest::nearest(key, SETTINGS.iter().map(|setting| setting.key));
+        format!("unknown setting `{key}`{}", suggestion(nearest))
+    })?;
+    Ok((setting.key, value.to_owned()))
 }
 
 /// Nested tables as dotted keys. Values become the text that the environment would hold.

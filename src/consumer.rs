@@ -12,16 +12,11 @@ use pubg1_model::{
 };
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::{
-    client::{Client, ClientError},
-    producer::jittered,
-};
+use crate::client::{Client, ClientError, backoff::Backoff};
 
 /// How long a broker may hold a request for records that are not there yet.
 const WAIT: Duration = Duration::from_secs(5);
 const FETCH_BYTES: usize = 2 * 1024 * 1024;
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// A batch that unpacks to more is refused: no producer of ours makes one.
 const BATCH_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// HTTP status of an offset that is not in the log.
@@ -104,7 +99,8 @@ pub fn start(client: &Client, topic: &TopicName, spans: &[Span]) -> (JoinSet<()>
     let mut tasks = JoinSet::new();
     for span in spans {
         let reader = Reader {
-            client: client.clone(),
+            // Of several brokers each task chooses one for itself.
+            client: client.beginning_with(usize::try_from(span.partition.0).unwrap_or(0)),
             topic: topic.clone(),
             span: *span,
             events: sender.clone(),
@@ -137,21 +133,20 @@ impl Reader {
     }
 
     async fn read(&mut self) -> Result<(), Gone> {
-        let mut backoff = BACKOFF_FIRST;
+        let mut backoff = Backoff::default();
         let partition = self.span.partition;
         loop {
             if self.span.until.is_some_and(|until| self.span.from >= until) {
                 return self.send(Event::Ended(partition)).await;
             }
             match self.fetch().await? {
-                Ok(()) => backoff = BACKOFF_FIRST,
+                Ok(()) => backoff = Backoff::default(),
                 Err(error) if error.status() == Some(OUT_OF_RANGE) => self.skip(error).await?,
                 Err(error) if error.is_retriable() => {
-                    if backoff == BACKOFF_FIRST {
+                    if backoff.is_fresh() {
                         self.send(Event::Disturbed(partition, error.to_string())).await?;
                     }
-                    tokio::time::sleep(jittered(backoff)).await;
-                    backoff = (backoff * 2).min(BACKOFF_MAX);
+                    tokio::time::sleep(backoff.pause(&error)).await;
                 }
                 Err(error) => return self.send(Event::Failed(partition, error)).await,
             }

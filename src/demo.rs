@@ -1,8 +1,9 @@
-//! The demo: real records, a broker process that is killed in the middle, and an account of every
-//! acknowledged record.
+//! The demo: real records, brokers that are killed in the middle, and an account of every
+//! acknowledged record. With several brokers see [`cluster`]; here is what a lone one has to show.
 
 pub mod broker_process;
 pub mod checker;
+pub mod cluster;
 pub mod flights;
 pub mod report;
 
@@ -24,6 +25,7 @@ use crate::{
     error::CommandError,
     producer::{Delivery, OutgoingRecord, Producer, ProducerOptions},
     terminal::Terminal,
+    verify::clock::Recorder,
 };
 use broker_process::BrokerProcess;
 pub use broker_process::Launch;
@@ -36,6 +38,8 @@ const READ_DEADLINE: Duration = Duration::from_secs(60);
 /// Longer latencies count as this one.
 const LATENCY_US_MAX: u64 = 600_000_000;
 const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// After so many records the producer goes on through other brokers, if there are several.
+const RECORDS_PER_BROKER: u64 = 50_000;
 
 /// What the demo is asked to do.
 #[derive(Clone, Debug)]
@@ -92,7 +96,7 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
     let (acknowledged, watched) = watch::channel(0);
     // Before the first kill: asking for an identity is not repeated.
     let producer = Producer::start(&client, topic.clone(), ProducerOptions::default()).await?;
-    let loading = load(producer, plan.records, &flights, &acknowledged, &bar);
+    let loading = load(producer, plan.records, &flights, &acknowledged, &bar, None);
     let killing = kill_and_restart(plan, &launch, &client, &mut broker, watched, &bar);
     let (load, restarts) = tokio::try_join!(loading, killing)?;
     bar.finish_and_clear();
@@ -101,7 +105,7 @@ pub async fn run(plan: &Plan, terminal: Terminal) -> Result<Report, CommandError
     let live = reader.until(&ends).await?;
     let reading = Instant::now();
     let found = read_all(&client, &topic, &ends).await?;
-    let report = Report::new(plan, &load, &live, &found, restarts, start_ms, reading.elapsed());
+    let report = Report::new(&plan.flush, &load, &live, &found, restarts, start_ms, reading.elapsed());
     broker.end().await?;
     Ok(report)
 }
@@ -114,6 +118,8 @@ pub struct Loaded {
     duration: Duration,
     latency_us: Histogram<u64>,
     repeated: u64,
+    /// Where deliveries are put down for the measurement of gaps.
+    recorder: Option<Recorder>,
 }
 
 async fn load(
@@ -122,6 +128,7 @@ async fn load(
     flights: &Flights,
     acknowledged: &watch::Sender<u64>,
     bar: &ProgressBar,
+    recorder: Option<Recorder>,
 ) -> Result<Loaded, CommandError> {
     let latency_us = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
         .map_err(|error| CommandError::Failed(format!("no histogram: {error}")))?;
@@ -133,6 +140,7 @@ async fn load(
         duration: Duration::ZERO,
         latency_us,
         repeated: 0,
+        recorder,
     };
     for number in 0..records {
         let record = flights.record(number);
@@ -146,6 +154,9 @@ async fn load(
         producer.send(partition, &outgoing, tag).await?;
         loaded.sent += 1;
         loaded.value_bytes += record.value.len() as u64;
+        if number % RECORDS_PER_BROKER == RECORDS_PER_BROKER - 1 {
+            producer.change_brokers();
+        }
         if number % 256 == 0 {
             while let Ok(delivery) = deliveries.try_recv() {
                 loaded.take(&delivery, acknowledged, bar);
@@ -180,6 +191,9 @@ impl Loaded {
         self.repeated += if delivery.duplicate { records } else { 0 };
         let us = u64::try_from(delivery.latency.as_micros()).unwrap_or(u64::MAX);
         self.latency_us.saturating_record_n(us, records);
+        if let Some(recorder) = &self.recorder {
+            cluster::record(recorder, delivery);
+        }
         let total = self.ledger.acknowledged();
         acknowledged.send_replace(total);
         bar.set_position(total);

@@ -6,16 +6,20 @@
 
 pub mod cli;
 pub mod client;
+pub mod cluster_process;
 pub mod commands;
 pub mod config;
 pub mod consumer;
 pub mod demo;
 pub mod error;
 pub mod input;
+pub mod launcher;
 mod logging;
 pub mod node;
 pub mod producer;
 pub mod terminal;
+pub mod verify;
+pub mod view;
 
 use std::{io::Write, process::ExitCode};
 

@@ -1,8 +1,9 @@
 //! A broker in this process: composition, placement, the orderly end. No domain logic.
 //!
 //! Order of the start: listen, lock the data directory and begin recovery, serve HTTP (so that
-//! `/readyz` can say how far recovery is), announce the address. Order of the end: new work is
-//! refused and long polls are let go, HTTP stops, the partitions flush, the metadata log closes.
+//! `/readyz` can say how far recovery is), announce the address. Order of the end: leaderships go to
+//! other brokers, new work is refused and long polls are let go, HTTP stops, the partitions flush,
+//! the metadata log closes.
 
 mod announcement;
 mod signals;
@@ -10,6 +11,7 @@ mod signals;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,6 +31,9 @@ use crate::{
 };
 use announcement::Announcement;
 use signals::Stop;
+
+/// How long a broker that others stand in for refuses requests before it stops listening.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// Runs a broker until it is told to stop.
 ///
@@ -55,19 +60,22 @@ async fn serve(settings: &BrokerSettings, exit_with_stdin: bool) -> Result<(), C
     let broker = Broker::start(broker_config(settings, &url), metrics).map_err(|error| failed(&error))?;
     let limits = Limits { workers: settings.http_workers, ..Limits::default() };
     let state = AppState::new(broker.clone(), limits, address.port());
-    let server = pubg1_web::serve(vec![listener], state).map_err(|error| cannot_listen(settings, &error))?;
+    let server =
+        pubg1_web::serve(vec![listener], Arc::clone(&state)).map_err(|error| cannot_listen(settings, &error))?;
     let announcement = Announcement::make(&settings.data_dir, &reachable)?;
     tracing::info!(
         event = "listening",
         http = reachable,
         advertised = url,
-        rpc = %settings.rpc,
+        rpc = settings.advertised_rpc(),
         data_dir = %settings.data_dir.display(),
         flush = %settings.flush,
         pid = std::process::id(),
-        "the broker listens (rpc stays closed while it is alone)"
+        "the broker listens{}",
+        if settings.expects_peers() { "" } else { " (not for other brokers: it has no voters)" }
     );
-    let ended = until_stopped(&broker, server, stop, Duration::from_millis(settings.drain_timeout_ms)).await;
+    let deadline = Duration::from_millis(settings.drain_timeout_ms);
+    let ended = until_stopped(&broker, &state, server, stop, deadline).await;
     drop(announcement);
     ended
 }
@@ -109,6 +117,13 @@ fn warn_about(settings: &BrokerSettings, url: &str) {
 fn broker_config(settings: &BrokerSettings, url: &str) -> BrokerConfig {
     let defaults = BrokerConfig::new(BrokerId(settings.node_id), &settings.data_dir, url);
     BrokerConfig {
+        cluster_id: settings.cluster_id.clone(),
+        rpc_listen: settings.expects_peers().then(|| settings.rpc.to_string()),
+        rpc_advertised: settings.advertised_rpc().unwrap_or_default(),
+        voters: settings.voters.iter().map(|voter| (BrokerId(voter.id), voter.address.to_string())).collect(),
+        rack: settings.rack.clone(),
+        replication_factor: settings.replication_factor,
+        session_timeout_ms: settings.session_timeout_ms,
         flush: match settings.flush {
             Flush::Quorum => FlushPolicy::Quorum,
             Flush::Interval { ms } => FlushPolicy::Interval { ms },
@@ -133,32 +148,51 @@ fn broker_config(settings: &BrokerSettings, url: &str) -> BrokerConfig {
 /// Serves until somebody says stop, something cannot go on, or the server ends by itself.
 async fn until_stopped(
     broker: &BrokerHandle,
+    state: &AppState,
     server: Server,
     mut stop: Stop,
     deadline: Duration,
 ) -> Result<(), CommandError> {
     let http = server.handle();
     let mut server = actix_rt::spawn(server);
-    tokio::select! {
-        source = stop.requested() => tracing::info!(event = "draining", source, "the broker stops"),
+    let source = tokio::select! {
+        source = stop.requested() => source,
         fatal = broker.fatal() => return Err(end_at_once(&fatal.to_string())),
         ended = &mut server => {
             let reason = ended.map_or_else(|error| error.to_string(), |ended| format!("{ended:?}"));
             return Err(end_at_once(&format!("the HTTP server ended by itself: {reason}")));
         }
-    }
+    };
+    tracing::info!(event = "draining", %source, "the broker stops");
+    let hand_over = source.leaves_others();
     tokio::select! {
-        drained = drain(broker, &http, deadline) => drained,
+        drained = drain(broker, state, &http, deadline, hand_over) => drained,
         fatal = broker.fatal() => Err(end_at_once(&fatal.to_string())),
         source = stop.requested() => Err(end_at_once(&format!("told a second time to stop ({source})"))),
     }
 }
 
-async fn drain(broker: &BrokerHandle, http: &ServerHandle, deadline: Duration) -> Result<(), CommandError> {
+async fn drain(
+    broker: &BrokerHandle,
+    state: &AppState,
+    http: &ServerHandle,
+    deadline: Duration,
+    hand_over: bool,
+) -> Result<(), CommandError> {
     let until = Instant::now() + deadline;
+    state.part_from_clients();
+    if hand_over {
+        // It serves meanwhile. Half of the time for this, half of the rest for requests under way, and what is left
+        // for flushing.
+        broker.resign_leaderships(deadline / 2).await;
+    }
     broker.begin_drain();
-    // Half of the time for requests under way, the rest for flushing.
-    if tokio::time::timeout(deadline / 2, http.stop(true)).await.is_err() {
+    if hand_over && broker.image().brokers.len() > 1 {
+        // Clients that come now are sent to others. When the port closes hardly any is left.
+        tokio::time::sleep(FAREWELL.min(deadline / 8)).await;
+    }
+    let left = until.saturating_duration_since(Instant::now());
+    if tokio::time::timeout(left / 2, http.stop(true)).await.is_err() {
         tracing::warn!(event = "connections_cut", "some requests were not finished in time");
         http.stop(false).await;
     }

@@ -12,7 +12,7 @@ pub mod progress;
 use std::time::{Duration, Instant};
 
 use pubg1_model::{
-    Offset, PartitionId, ProducerId, TopicName,
+    BrokerId, LeaderEpoch, Offset, PartitionId, ProducerId, TopicName,
     compression::Compression,
     partitioner::partition_for_key,
     record_batch::{BatchBuilder, BatchError, NewRecord, ProducerIdentity, ValidBatch},
@@ -25,7 +25,6 @@ use tokio::{
 use crate::client::{Client, ClientError};
 use lane::Lane;
 pub use lane::LaneError;
-pub(crate) use lane::jittered;
 
 /// Kafka's brokers, and ours, remember the last five batches of a producer: with more than that
 /// under way a repeated one might not be recognised.
@@ -139,6 +138,10 @@ pub struct Delivery {
     pub latency: Duration,
     /// Whether the broker had it already when this acknowledgement was given.
     pub duplicate: bool,
+    /// When the acknowledgement came.
+    pub at: Instant,
+    /// Which broker led the partition then, and in which epoch.
+    pub leader: Option<(BrokerId, LeaderEpoch)>,
 }
 
 /// A batch on its way to a lane's task.
@@ -157,6 +160,7 @@ struct LaneHandle {
     building: Option<Building>,
     next_sequence: i32,
     sender: mpsc::Sender<Sealed>,
+    client: Client,
     /// Gone when its end was noticed and told.
     task: Option<JoinHandle<Result<(), LaneError>>>,
 }
@@ -188,8 +192,10 @@ impl Producer {
         let lanes = (0..u32::try_from(partitions).unwrap_or(u32::MAX)).map(|partition| {
             // One sealed batch waits while the window is full; more would only cost memory.
             let (sender, sealed) = mpsc::channel(1);
+            // Of several brokers each lane begins with another one, and leaves it by itself.
+            let client = client.beginning_with(usize::try_from(partition).unwrap_or(0));
             let lane = Lane::new(client.clone(), topic.clone(), PartitionId(partition), options, deliver.clone());
-            LaneHandle { building: None, next_sequence: 0, sender, task: Some(tokio::spawn(lane.run(sealed))) }
+            LaneHandle { building: None, next_sequence: 0, sender, client, task: Some(tokio::spawn(lane.run(sealed))) }
         });
         let producer = Self {
             lanes: lanes.collect(),
@@ -199,6 +205,11 @@ impl Producer {
             epoch: identity.producer_epoch,
         };
         Ok((producer, deliveries))
+    }
+
+    /// Goes on through other brokers, if there are several.
+    pub fn change_brokers(&self) {
+        self.lanes.iter().for_each(|lane| lane.client.change_broker());
     }
 
     /// How many partitions the topic has.

@@ -1,16 +1,14 @@
 //! `pubg1 topic create|list|describe|alter|delete|trim`.
 
+mod describe;
+
 use std::io::{IsTerminal, Write};
 
 use clap::Subcommand;
 use pubg1_model::{Offset, PartitionId, TopicName};
 use serde_json::{Value, json};
 
-use crate::{
-    client::{Client, reply::TopicReply},
-    error::CommandError,
-    terminal::{Terminal, grouped},
-};
+use crate::{client::Client, error::CommandError, terminal::Terminal};
 
 const CONFIG_HELP: &str = "\
 Settings: cleanup_policy=delete|compact, retention_ms, retention_bytes, segment_bytes, segment_ms,
@@ -28,6 +26,9 @@ pub enum TopicCommand {
         /// How many partitions; the broker's default when absent
         #[arg(short, long)]
         partitions: Option<u32>,
+        /// How many replicas of each; the broker's default when absent
+        #[arg(short, long, value_name = "N")]
+        replication_factor: Option<u32>,
         /// A setting; repeatable
         #[arg(short, long, value_name = "NAME=VALUE", value_parser = setting)]
         config: Vec<(String, Value)>,
@@ -42,7 +43,10 @@ pub enum TopicCommand {
         #[arg(long)]
         internal: bool,
     },
-    /// Show a topic's settings and partitions
+    /// Show a topic's settings and partitions: leader, replicas, offsets
+    #[command(
+        after_help = "Example:\n  pubg1 topic describe flights -o json | jq '.partitions[] | select(.leader == null)'"
+    )]
     Describe {
         /// The topic
         name: TopicName,
@@ -95,11 +99,21 @@ fn setting(text: &str) -> Result<(String, Value), String> {
 /// The broker's refusals.
 pub async fn run(client: &Client, terminal: Terminal, command: TopicCommand) -> Result<(), CommandError> {
     match command {
-        TopicCommand::Create { name, partitions, config, if_not_exists } => {
-            create(client, terminal, &name, partitions, config, if_not_exists).await
+        TopicCommand::Create { name, partitions, replication_factor, config, if_not_exists } => {
+            let mut body = json!({ "topic_name": name });
+            if let Some(partitions) = partitions {
+                body["partitions_count"] = partitions.into();
+            }
+            if let Some(replication_factor) = replication_factor {
+                body["replication_factor"] = replication_factor.into();
+            }
+            if !config.is_empty() {
+                body["configs"] = Value::Object(config.into_iter().collect());
+            }
+            create(client, terminal, &name, &body, if_not_exists).await
         }
         TopicCommand::List { internal } => list(client, terminal, internal).await,
-        TopicCommand::Describe { name } => describe(client, terminal, &name).await,
+        TopicCommand::Describe { name } => describe::run(client, terminal, &name).await,
         TopicCommand::Alter { name, config } => {
             client.alter_topic(&name, &Value::Object(config.into_iter().collect())).await?;
             let topic = client.topic(&name).await?;
@@ -119,18 +133,10 @@ async fn create(
     client: &Client,
     terminal: Terminal,
     name: &TopicName,
-    partitions: Option<u32>,
-    config: Vec<(String, Value)>,
+    body: &Value,
     if_not_exists: bool,
 ) -> Result<(), CommandError> {
-    let mut body = json!({ "topic_name": name });
-    if let Some(partitions) = partitions {
-        body["partitions_count"] = partitions.into();
-    }
-    if !config.is_empty() {
-        body["configs"] = Value::Object(config.into_iter().collect());
-    }
-    let existed = match client.create_topic(&body).await {
+    let existed = match client.create_topic(body).await {
         Ok(()) => false,
         Err(error) if if_not_exists && error.status() == Some(409) => true,
         Err(error) => return Err(error.into()),
@@ -138,7 +144,8 @@ async fn create(
     let topic = client.topic(name).await?;
     terminal.print(&topic, |topic| {
         let what = if existed { "exists already" } else { "is created" };
-        format!("topic {name} {what}, {} partitions", topic.partitions.len())
+        let replicas = topic.partitions.first().map_or(0, |partition| partition.replicas.len());
+        format!("topic {name} {what}, {} partitions, {replicas} replicas of each", topic.partitions.len())
     })
 }
 
@@ -159,49 +166,6 @@ async fn list(client: &Client, terminal: Terminal, internal: bool) -> Result<(),
         let rows = topics.iter().map(|topic| vec![topic.name.to_string(), topic.partitions.len().to_string()]);
         terminal.table(&["topic", "partitions"], rows, &["partitions"])
     })
-}
-
-async fn describe(client: &Client, terminal: Terminal, name: &TopicName) -> Result<(), CommandError> {
-    let topic = client.topic(name).await?;
-    let mut partitions = Vec::new();
-    let mut rows = Vec::new();
-    for partition in &topic.partitions {
-        let offsets = client.offsets(name, partition.partition).await?;
-        let replicas: Vec<String> = partition.replicas.iter().map(|replica| replica.broker.to_string()).collect();
-        rows.push(vec![
-            partition.partition.to_string(),
-            if partition.leader < 0 { "none".to_owned() } else { partition.leader.to_string() },
-            replicas.join(","),
-            grouped(offsets.beginning_offset.get()),
-            grouped(offsets.end_offset.get()),
-            grouped(offsets.end_offset.since(offsets.beginning_offset)),
-        ]);
-        partitions.push(json!({
-            "partition": partition.partition,
-            "leader": partition.leader,
-            "replicas": replicas,
-            "beginning_offset": offsets.beginning_offset,
-            "end_offset": offsets.end_offset,
-        }));
-    }
-    let document = json!({ "name": topic.name, "configs": topic.configs, "partitions": partitions });
-    terminal.print(&document, |_| {
-        let columns = ["partition", "leader", "replicas", "begins at", "ends at", "records"];
-        let right = ["partition", "begins at", "ends at", "records"];
-        format!("{}\n\n{}", terminal.table(&columns, rows, &right), configs(terminal, &topic))
-    })
-}
-
-fn configs(terminal: Terminal, topic: &TopicReply) -> String {
-    let rows = topic.configs.iter().map(|(name, value)| {
-        let text = match value {
-            Value::Null => "none".to_owned(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        vec![name.clone(), text]
-    });
-    terminal.table(&["setting", "value"], rows, &[])
 }
 
 async fn delete(client: &Client, terminal: Terminal, name: &TopicName, yes: bool) -> Result<(), CommandError> {

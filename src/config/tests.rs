@@ -70,6 +70,52 @@ fn values_that_do_not_go_together_are_refused() {
 }
 
 #[test]
+fn a_broker_listens_for_others_where_the_voters_say() {
+    let voters = ("voters", "0@127.0.0.1:9100,1@127.0.0.1:9101".to_owned());
+    let load = |flags: &[(&'static str, &str)]| {
+        let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        Config::load(None, [], flags.chain([voters.clone()]))
+    };
+    let config = load(&[("node_id", "1")]).unwrap();
+    assert_eq!(config.settings.rpc.port(), 9101);
+    assert_eq!(config.origin("rpc"), Origin::Setting("voters"));
+    assert_eq!(config.settings.advertised_rpc().as_deref(), Some("127.0.0.1:9101"));
+
+    // What was said explicitly holds; the others are still told the entry that they know.
+    let config = load(&[("node_id", "1"), ("rpc", "127.0.0.1:9201")]).unwrap();
+    assert_eq!(config.settings.rpc.port(), 9201);
+    assert_eq!(config.settings.advertised_rpc().as_deref(), Some("127.0.0.1:9101"));
+
+    // A broker that joins is not in the list.
+    let config = load(&[("node_id", "2"), ("rpc", "127.0.0.1:9102")]).unwrap();
+    assert_eq!(config.settings.advertised_rpc().as_deref(), Some("127.0.0.1:9102"));
+    let config = load(&[("node_id", "2"), ("rpc", "127.0.0.1:9102"), ("advertise_rpc", "here:1")]).unwrap();
+    assert_eq!(config.settings.advertised_rpc().as_deref(), Some("here:1"));
+
+    for (flags, reason) in [
+        (&[("node_id", "2"), ("rpc", "127.0.0.1:9101")][..], "the address of voter 1"),
+        (&[("node_id", "2"), ("rpc", "127.0.0.1:0")], "must have a port"),
+        (&[("node_id", "2"), ("rpc", "0.0.0.0:9102")], "--allow-remote"),
+        (&[("node_id", "2"), ("rpc", "0.0.0.0:9102"), ("allow_remote", "true")], "--advertise-rpc"),
+    ] {
+        let error = load(flags).unwrap_err().to_string();
+        assert!(error.contains(reason), "{flags:?}: {error}");
+    }
+    let named = [("voters", "0@broker.example:9000".to_owned())];
+    let error = Config::load(None, [], named).unwrap_err().to_string();
+    assert!(error.contains("--rpc"), "{error}");
+    assert_eq!(Config::load(None, [], []).unwrap().settings.advertised_rpc(), None);
+}
+
+#[test]
+fn any_setting_can_be_assigned_by_its_key() {
+    assert_eq!(assignment("drain_timeout_ms=500"), Ok(("drain_timeout_ms", "500".to_owned())));
+    assert_eq!(assignment("voters=0@a:1,1@b:1").unwrap().1, "0@a:1,1@b:1");
+    assert!(assignment("drain_timeout=5").unwrap_err().contains("did you mean `drain_timeout_ms`"));
+    assert!(assignment("drain_timeout_ms").is_err());
+}
+
+#[test]
 fn what_is_shown_can_be_read_back() {
     let defaults = BrokerSettings::default();
     for setting in &SETTINGS {

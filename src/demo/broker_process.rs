@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -41,6 +42,17 @@ pub struct BrokerProcess {
 }
 
 impl Launch {
+    /// The whole command line of a broker at this address, without what ties it to the program that
+    /// started it: with this it can be started again by others.
+    #[must_use]
+    pub fn command_line(&self, http: &str) -> Vec<OsString> {
+        let mut words = self.program.clone();
+        words.extend(["broker", "--http", http, "--data-dir"].map(OsString::from));
+        words.push(self.data_dir.clone().into_os_string());
+        words.extend(self.arguments.iter().map(OsString::from));
+        words
+    }
+
     /// Starts a broker at this address and waits until it listens.
     ///
     /// # Errors
@@ -57,6 +69,8 @@ impl Launch {
             .arg("--data-dir")
             .arg(&self.data_dir)
             .args(&self.arguments)
+            // Ctrl-C is for the program that started it, which ends it in order then.
+            .process_group(0)
             // It ends when this pipe closes: even a kill -9 of this process leaves nothing behind.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -120,6 +134,14 @@ impl BrokerProcess {
         Err(CommandError::Failed(format!("the broker is not ready: {last}; its log ends with\n{log}")))
     }
 
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] when the system does not say.
+    pub fn try_ended(&mut self) -> Result<Option<ExitStatus>, CommandError> {
+        self.child.try_wait().map_err(|error| CommandError::Failed(format!("cannot wait for the broker: {error}")))
+    }
+
     /// Closes its standard input, as the end of the program that started it does: it drains.
     pub fn close_stdin(&mut self) {
         drop(self.child.stdin.take());
@@ -135,6 +157,17 @@ impl BrokerProcess {
         self.wait(END_DEADLINE).await.map(drop)
     }
 
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] when it is not there any more.
+    pub fn signal(&self, signal: Signal) -> Result<(), CommandError> {
+        let pid = self.child.id();
+        let failed = |what: &dyn std::fmt::Display| CommandError::Failed(format!("cannot signal broker {pid}: {what}"));
+        let process = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| failed(&"no process id"))?;
+        kill_process(process, signal).map_err(|error| failed(&error))
+    }
+
     /// Waits until it has ended by itself.
     ///
     /// # Errors
@@ -148,10 +181,7 @@ impl BrokerProcess {
     /// # Errors
     /// [`CommandError::Failed`] when it does not end or ends with an error.
     pub async fn end(&mut self) -> Result<(), CommandError> {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM)
-                .map_err(|error| CommandError::Failed(format!("cannot end broker {}: {error}", self.child.id())))?;
-        }
+        self.signal(Signal::TERM)?;
         let status = self.wait(END_DEADLINE).await?;
         if status.success() {
             return Ok(());

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{
-    Loaded, Plan, Restart,
+    Loaded, Restart,
     checker::{Sighting, Verdict},
+    cluster::Failures,
 };
 use crate::terminal::{Terminal, grouped};
 
@@ -59,12 +60,15 @@ pub struct Report {
     pub restart_ms: u64,
     /// Records acknowledged when it was killed.
     pub killed_at: Vec<u64>,
+    /// What only a cluster has to show.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Failures>,
 }
 
 impl Report {
     #[allow(clippy::cast_precision_loss, reason = "rates and times for people")]
     pub(super) fn new(
-        plan: &Plan,
+        flush: &str,
         load: &Loaded,
         live: &Sighting,
         found: &Sighting,
@@ -78,7 +82,7 @@ impl Report {
         let whole_ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         Self {
             acks: "all",
-            flush: plan.flush.clone(),
+            flush: flush.to_owned(),
             sent: load.sent,
             acknowledged: load.ledger.acknowledged(),
             found: found.found(),
@@ -100,14 +104,17 @@ impl Report {
             kills: restarts.len() as u64,
             restart_ms: restarts.iter().map(|restart| whole_ms(restart.ready_after)).max().unwrap_or(0),
             killed_at: restarts.iter().map(|restart| restart.acknowledged).collect(),
+            cluster: None,
         }
     }
 
     /// Whether every acknowledged record is where it was acknowledged, once, and the readers saw
     /// nothing else.
     #[must_use]
-    pub const fn is_clean(&self) -> bool {
-        self.lost == 0
+    pub fn is_clean(&self) -> bool {
+        let replicas_agree = self.cluster.as_ref().is_none_or(|failures| failures.replica_problems.is_empty());
+        replicas_agree
+            && self.lost == 0
             && self.moved == 0
             && self.duplicated == 0
             && self.read_twice == 0
@@ -120,7 +127,7 @@ impl Report {
     pub fn table(&self, terminal: Terminal) -> String {
         let killed_at: Vec<String> = self.killed_at.iter().map(|count| grouped(*count)).collect();
         let killed = format!("{} (at {} acknowledged)", self.kills, killed_at.join(", "));
-        let rows = [
+        let mut rows = vec![
             ("records sent", grouped(self.sent)),
             ("acknowledged", grouped(self.acknowledged)),
             ("found", grouped(self.found)),
@@ -148,6 +155,9 @@ impl Report {
             ("acknowledged after, p99", format!("{:.1} ms", self.latency_p99_ms)),
             ("acknowledged after, slowest", format!("{:.1} ms", self.latency_max_ms)),
         ];
+        if let Some(failures) = &self.cluster {
+            rows.extend(failures.rows());
+        }
         let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]);
         terminal.table(&["what", "result"], rows, &["result"])
     }

@@ -14,9 +14,10 @@ pub(super) struct Announcement(Vec<PathBuf>);
 impl Announcement {
     /// Writes `DATA/broker.pid` and `DATA/http.addr`, then prints `http=URL`.
     pub(super) fn make(data_dir: &Path, url: &str) -> Result<Self, CommandError> {
+        // Whoever finds the process id finds the address too.
         let files = [
-            (data_dir.join("broker.pid"), std::process::id().to_string()),
             (data_dir.join("http.addr"), url.to_owned()),
+            (data_dir.join("broker.pid"), std::process::id().to_string()),
         ];
         let mut announcement = Self(Vec::new());
         for (path, text) in files {

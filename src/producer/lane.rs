@@ -2,7 +2,6 @@
 
 use std::{
     collections::VecDeque,
-    hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
 
@@ -12,10 +11,8 @@ use pubg1_model::{PartitionId, TopicName};
 use tokio::sync::mpsc;
 
 use super::{Acks, Delivery, ProducerOptions, Sealed};
-use crate::client::{Client, ClientError, reply::ProduceReply};
+use crate::client::{Client, ClientError, backoff::Backoff, reply::ProduceReply};
 
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// HTTP status of a gap in the sequence numbers.
 const CONFLICT: u16 = 409;
 
@@ -138,6 +135,7 @@ impl Lane {
         while self.window.front().is_some_and(|pending| pending.reply.is_some())
             && let Some(pending) = self.window.pop_front()
         {
+            let leader = pending.reply.as_ref().and_then(|reply| reply.leader.zip(reply.leader_epoch));
             let appended = pending.reply.and_then(|reply| reply.offsets.first().copied());
             // Nobody listens any more when the producer was dropped.
             let _closed = self.deliver.send(Delivery {
@@ -147,6 +145,8 @@ impl Lane {
                 bytes: pending.bytes.len(),
                 latency: pending.since.elapsed(),
                 duplicate: appended.is_some_and(|appended| appended.duplicate),
+                at: Instant::now(),
+                leader,
             });
         }
         Ok(())
@@ -154,7 +154,7 @@ impl Lane {
 
     /// Sends the window again, one batch after the other, until all of it is acknowledged.
     async fn recover(&mut self, mut error: ClientError) -> Result<(), LaneError> {
-        let mut backoff = BACKOFF_FIRST;
+        let mut backoff = Backoff::default();
         // A gap is the order in which requests arrived; in order there is none.
         let mut retriable = error.is_retriable() || error.status() == Some(CONFLICT);
         let mut wait = error.is_retriable();
@@ -163,14 +163,13 @@ impl Lane {
                 return Err(self.give_up(error));
             }
             if wait {
-                tokio::time::sleep(jittered(backoff)).await;
-                backoff = (backoff * 2).min(BACKOFF_MAX);
+                tokio::time::sleep(backoff.pause(&error)).await;
             }
             let (number, bytes) = (pending.number, pending.bytes.clone());
             let acks = self.options.acks.as_str();
             let answer = self.client.produce(&self.topic, self.partition, acks, bytes).await;
             match self.take_answer(number, answer) {
-                Ok(()) => (backoff, wait) = (BACKOFF_FIRST, false),
+                Ok(()) => (backoff, wait) = (Backoff::default(), false),
                 Err(again) => {
                     (retriable, wait) = (again.is_retriable(), true);
                     error = again;
@@ -189,10 +188,4 @@ impl Lane {
             source,
         }
     }
-}
-
-/// Between half of it and all of it, so that clients do not come back in step.
-pub(crate) fn jittered(backoff: Duration) -> Duration {
-    let random = RandomState::new().hash_one(Instant::now()) % 512;
-    backoff / 2 + backoff / 2 * u32::try_from(random).unwrap_or(0) / 512
 }
