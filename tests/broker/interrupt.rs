@@ -70,7 +70,7 @@ async fn an_interrupted_load_finishes_what_is_under_way_and_continues() {
 /// A demo that would run for minutes, and the broker that it has started.
 fn long_demo(temporary: &Path) -> (Child, u32) {
     let directory = temporary.to_str().expect("text");
-    let mut demo = command(&["demo", "--records", "1000000000"], &[("TMPDIR", directory)])
+    let mut demo = command(&["demo", "--brokers", "1", "--records", "1000000000"], &[("TMPDIR", directory)])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

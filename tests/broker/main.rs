@@ -4,10 +4,12 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test ends by panicking, and so do the functions it calls")]
 
+mod checker;
 mod command_line;
 mod disk_full;
 mod harness;
 mod interrupt;
 mod kill;
+mod launcher;
 mod life;
 mod simple_surface;

@@ -1,0 +1,38 @@
+//! Replicas whose disk lost everything, or one bit of it, come back whole.
+
+use pubg1::verify::Plan;
+
+use crate::harness::{TestCluster, plan};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wiped_replica_is_filled_again_while_writes_go_on() {
+    let mut cluster = TestCluster::start().await;
+    let faults =
+        "wait 500ms; wipe follower 0; wait 300ms; restart; healthy; wipe leader 1; wait 300ms; restart; healthy";
+    cluster.survive(&plan("wiped"), faults).await;
+    cluster.end().await;
+}
+
+/// Ends when a damaged copy was set aside and, a whole one being there, is gone.
+const REPAIRED: &str = r#"
+cd "$(dirname "$0")"
+for _ in $(seq 300); do
+    if grep -q 'kept until the replica is whole again' broker-*.log && ! ls -d broker-*/partitions/*.damaged; then
+        exit 0
+    fi
+    sleep 0.1
+done 2>/dev/null
+exit 1
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flipped_bit_in_a_sealed_segment_is_repaired_from_a_peer() {
+    // What nobody reads is looked at from time to time.
+    let mut cluster = TestCluster::start_with(&["--set", "log.retention_check_ms=200"]).await;
+    let script = cluster.file("repaired.sh", REPAIRED);
+    // Small segments, so that some are sealed soon.
+    let plan = Plan { segment_bytes: Some(65_536), partitions: 2, ..plan("flipped") };
+    let faults = format!("wait 1500ms; flip follower 0; wait 200ms; restart; run sh {}; healthy", script.display());
+    cluster.survive(&plan, &faults).await;
+    cluster.end().await;
+}
