@@ -19,6 +19,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub(crate) struct NameLeader {
     /// The broker that shall lead: a replica that is in sync.
+    #[schema(maximum = 4294967295u32)]
     leader: u32,
 }
 
