@@ -196,12 +196,13 @@ impl<'a> FaultRunner<'a> {
     /// Waits until what lost its leader has another one, where one can be had.
     async fn watch(&mut self, begun: Begun, brokers: &[u32], before: &State) {
         let mut led = led_by(&before.topic, brokers);
-        // Without a quorum there is nothing to wait for.
+        // Without a quorum there is nothing to wait for, neither of those who decide nor of those who have the records.
+        let decide = self.cluster.awake().count() > self.cluster.nodes().len() / 2;
         led.retain(|led| {
             let replicas = replicas(&before.topic, led.partition);
             let left =
                 replicas.iter().filter(|broker| !brokers.contains(broker) && self.can_be_asked(**broker)).count();
-            left > replicas.len() / 2
+            decide && left > replicas.len() / 2
         });
         let mut new: Vec<NewLeader> = Vec::new();
         let until = Instant::now() + SUCCESSION_DEADLINE;
