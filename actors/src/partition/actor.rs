@@ -234,9 +234,15 @@ impl PartitionActor {
     }
 
     /// Starts a flush unless one is under way.
-    fn flush(&mut self, ctx: &Context<Self>) {
+    fn flush(&mut self, ctx: &mut Context<Self>) {
         let Role::Replica(state) = &mut self.role else { return };
-        let Some((meaning, flush)) = state.begin_flush() else { return };
+        let Some((meaning, flush)) = state.begin_flush() else {
+            if state.is_changed() {
+                // Everything was found to be flushed: what waited for that goes on, in a turn of its own.
+                ctx.run_later(Duration::ZERO, |actor, ctx| actor.proceed(ctx));
+            }
+            return;
+        };
         #[cfg(any(test, feature = "testing"))]
         let Some(flush) = self.faults.intercept(&self.slot, meaning, flush, ctx) else { return };
         submit_flush(&self.slot, ctx.address(), meaning, move || flush.run());

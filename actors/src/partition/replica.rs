@@ -191,6 +191,11 @@ impl ReplicaState {
         self.is_changed = true;
     }
 
+    /// Whether something has happened that is not published.
+    pub(super) const fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
     /// Whether it leads as far as others may know: what that rests on is done.
     pub(super) fn leading_epoch(&self) -> Option<LeaderEpoch> {
         self.replica.leading().filter(|_| self.leading_since_ms > 0).map(|progress| progress.epoch())

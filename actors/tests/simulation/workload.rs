@@ -10,7 +10,7 @@ use pubg1_model::{
     record_batch::{BatchBuilder, NewRecord, ValidBatch},
 };
 use pubg1_transport::backoff::SplitMix64;
-use tokio::{task::spawn_local, time::sleep};
+use tokio::{task::spawn_local, time::timeout};
 
 use crate::{
     cluster::{PARTITIONS, topic},
@@ -179,11 +179,17 @@ async fn open(broker: &BrokerHandle, partition: PartitionId) -> PartitionHandle 
     loop {
         match broker.partition(&topic(), partition) {
             Ok(handle) => return handle,
-            Err(_) => sleep(Duration::from_millis(20)).await,
+            Err(_) => pass(Duration::from_millis(20)).await,
         }
     }
 }
 
+/// What a client does between two requests.
 async fn pause(random: &mut SplitMix64, at_most_ms: u64) {
-    sleep(Duration::from_millis(1 + random.below(at_most_ms))).await;
+    pass(Duration::from_millis(1 + random.below(at_most_ms))).await;
+}
+
+/// Lets virtual time pass.
+async fn pass(time: Duration) {
+    timeout(time, std::future::pending::<()>()).await.expect_err("it never ends by itself");
 }
