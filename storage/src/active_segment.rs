@@ -79,7 +79,12 @@ impl ActiveSegment {
             Ok([create(&paths.log, capacity.log_bytes, LOG_STEP_BYTES_MIN)?, index, time])
         };
         match open() {
-            Ok(writers) => Ok(Self::new(base, paths, writers, Indexer::new(base), [now_ms; 2])),
+            Ok(writers) => {
+                let created = Self::new(base, paths, writers, Indexer::new(base), [now_ms; 2]);
+                // What it will hold is checked as it comes.
+                created.segment.set_verified();
+                Ok(created)
+            }
             Err(error) => {
                 let error = StorageError::io("create", &paths.log)(error);
                 paths.remove()?;

@@ -21,10 +21,8 @@ use pubg1_model::{
     record_batch::{Batch, RecordView, Retained},
 };
 
-use self::{
-    key_offsets::KeyOffsets,
-    rewrite::{Replacement, Rewriter},
-};
+pub(crate) use self::rewrite::Rewriter;
+use self::{key_offsets::KeyOffsets, rewrite::Replacement};
 use crate::{
     disk::open_rw,
     error::{Damage, StorageError},
@@ -69,6 +67,26 @@ pub struct Compacted {
 }
 
 impl Compacted {
+    /// A segment that was written anew from a copy: nothing is missing from it.
+    pub(crate) fn repaired(
+        shared: Arc<FlushShared>,
+        generation: u64,
+        replacement: Option<Replacement>,
+        gaps_end: Offset,
+        tombstones_due_ms: Option<i64>,
+    ) -> Self {
+        Self {
+            shared,
+            generation,
+            replacements: replacement.into_iter().collect(),
+            cleaned_end: Offset::ZERO,
+            gaps_end,
+            tombstones_due_ms,
+            records_removed: 0,
+            bytes_removed: 0,
+        }
+    }
+
     /// Records that will be gone.
     #[must_use]
     pub const fn records_removed(&self) -> u64 {
@@ -140,7 +158,7 @@ impl CompactionJob {
     /// Writes a segment without what is superseded, if anything is.
     fn clean(
         &self,
-        segment: &Segment,
+        segment: &Arc<Segment>,
         end: Offset,
         keys: &KeyOffsets,
         compacted: &mut Compacted,

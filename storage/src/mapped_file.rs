@@ -43,6 +43,11 @@ const WRITE_BYTES_MIN: usize = 4096;
 const SMALL_STEP_BYTES: usize = 64 * 1024;
 /// Pages are brought into the cache in pieces of at least this, and at most [`PREPARED_BYTES`].
 const ZEROS: &[u8; 64 * 1024] = &[0; 64 * 1024];
+/// For large appends pages are brought into the cache in pieces of this.
+const LARGE_PIECE_BYTES: usize = 256 * 1024;
+/// Once so much waits for a flush, large appends have pages prepared as well: what the flush writes in vain is at most
+/// one piece, a quarter of it.
+const UNFLUSHED_BYTES_MIN: usize = 4 * LARGE_PIECE_BYTES;
 /// How far ahead of the writing pages are brought into the cache.
 const PREPARED_BYTES: usize = 1024 * 1024;
 
@@ -52,6 +57,8 @@ pub(crate) struct MappedFile {
     map: MmapRaw,
     /// Bytes that readers may look at. Never more than the map has, and it never moves back.
     published: AtomicUsize,
+    /// How far a flush has come; it only tells the writer how far ahead it may prepare.
+    flushed: AtomicUsize,
 }
 
 /// What a [`Bytes`] of a map holds on to.
@@ -73,7 +80,7 @@ impl MappedFile {
         let bytes = to_usize(file.metadata()?.len())?;
         // A map cannot be empty; of a longer one than the file nothing is touched.
         let map = MmapOptions::new().len(bytes.max(1)).map_raw_read_only(&file)?;
-        Ok(Arc::new(Self { map, published: AtomicUsize::new(bytes) }))
+        Ok(Arc::new(Self { map, published: AtomicUsize::new(bytes), flushed: AtomicUsize::new(bytes) }))
     }
 
     /// How many bytes can be read.
@@ -100,7 +107,12 @@ impl MappedFile {
     /// Brings the range to stable storage, waiting for it. What is not published is left out.
     pub(crate) fn flush(&self, range: Range<usize>) -> io::Result<()> {
         let end = range.end.min(self.len());
-        if range.start >= end { Ok(()) } else { self.map.flush_range(range.start, end - range.start) }
+        if range.start >= end {
+            return Ok(());
+        }
+        self.map.flush_range(range.start, end - range.start)?;
+        self.flushed.fetch_max(end, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -138,7 +150,7 @@ impl MapWriter {
     fn map(disk: &Arc<dyn Disk>, path: &Path, file: File, valid: usize, capacity: usize) -> io::Result<Self> {
         let capacity = capacity.max(valid).max(1).next_multiple_of(BLOCK_BYTES);
         let map = MmapOptions::new().len(capacity).map_raw(&file)?;
-        let mapped = Arc::new(MappedFile { map, published: AtomicUsize::new(valid) });
+        let mapped = Arc::new(MappedFile { map, published: AtomicUsize::new(valid), flushed: AtomicUsize::new(valid) });
         // Blocks from an earlier life of the file may be holes (a sparse copy), so they are asked
         // for again, from the block that the next byte falls into.
         let allocated = valid - valid % BLOCK_BYTES;
@@ -209,14 +221,28 @@ impl MapWriter {
     /// # Errors
     /// The system's; then everything is as before.
     pub(crate) fn prepare(&mut self, bytes: usize) -> io::Result<()> {
+        let piece = bytes.next_power_of_two().clamp(ZEROS.len(), PREPARED_BYTES);
+        self.prepare_pieces(bytes, PREPARED_BYTES, piece)
+    }
+
+    /// Prepares the next `bytes` bytes where it pays: a system call that writes to pages which are there costs half of
+    /// one that has to find them. Where every append is flushed, it would only write everything twice.
+    fn prepare_large(&mut self, bytes: usize) -> io::Result<()> {
+        let unflushed = self.len().saturating_sub(self.mapped.flushed.load(Ordering::Relaxed));
+        if unflushed < UNFLUSHED_BYTES_MIN {
+            return Ok(());
+        }
+        self.prepare_pieces(bytes, 0, LARGE_PIECE_BYTES)
+    }
+
+    fn prepare_pieces(&mut self, bytes: usize, ahead: usize, piece: usize) -> io::Result<()> {
         let needed = self.len().saturating_add(bytes);
         if needed <= self.prepared {
             return Ok(());
         }
         // Only behind what is published: the block that the end lies in is in use.
         let mut at = self.prepared.max(self.len().next_multiple_of(BLOCK_BYTES));
-        let end = needed.max(at.saturating_add(PREPARED_BYTES)).min(self.allocated);
-        let piece = bytes.next_power_of_two().clamp(ZEROS.len(), PREPARED_BYTES);
+        let end = needed.max(at.saturating_add(ahead)).next_multiple_of(piece).min(self.allocated);
         while at < end {
             // Pieces end at multiples of their size, where large pages do.
             let next = (at + 1).next_multiple_of(piece).min(end);
@@ -277,6 +303,7 @@ impl MapWriter {
         }
         let start = self.len();
         let end = self.reserved_end(start, bytes)?;
+        self.prepare_large(bytes)?;
         write_parts(&self.file, start as u64, head, rest)?;
         self.mapped.published.store(end, Ordering::Release);
         Ok(())

@@ -66,7 +66,8 @@ impl LogReader {
     ///
     /// # Errors
     /// [`ReadError::OffsetOutOfRange`] below the log start or above the log end,
-    /// [`ReadError::Damage`] when the stored bytes are not batches.
+    /// [`ReadError::Damage`] when the stored bytes are not batches, or not what was written. Checksums are computed as
+    /// long as the segment was not read as a whole since the log was opened ([`crate::VerificationJob`]).
     pub fn read(&self, from: Offset, below: Offset, max_bytes: usize) -> Result<LogSlice, ReadError> {
         // The end first: a list taken after it holds every batch below it, unless the log was
         // truncated in between, and then the batches are just not there.
@@ -84,10 +85,18 @@ impl LogReader {
                 Run::Exhausted => {}
                 Run::Limited => break,
                 Run::Found { start, end, next_offset, is_last } => {
-                    slice.runs.push(segment.log.slice(start..end));
-                    slice.bytes += end - start;
-                    slice.next_offset = next_offset;
-                    if is_last {
+                    let (good, damage) = if segment.is_verified() {
+                        ((end, next_offset), None)
+                    } else {
+                        good_part(segment, start, end, slice.next_offset)
+                    };
+                    if let Some(damage) = damage.filter(|_| good.0 == start && slice.bytes == 0) {
+                        return Err(damage.into());
+                    }
+                    slice.runs.push(segment.log.slice(start..good.0));
+                    slice.bytes += good.0 - start;
+                    slice.next_offset = good.1;
+                    if is_last || good.0 < end {
                         break;
                     }
                 }
@@ -155,6 +164,24 @@ fn run(segment: &Segment, from: Offset, below: Offset, max_bytes: usize, is_firs
         (end, next_offset) = (batch.end(), batch.last_offset.plus(1));
     }
     Ok(Run::Found { start, end, next_offset, is_last: false })
+}
+
+/// Nobody is given what is not what was written: of a part that nobody has looked at yet, what comes before the first
+/// damage, as its end and the offset after it.
+fn good_part(segment: &Segment, start: usize, end: usize, from: Offset) -> ((usize, Offset), Option<Damage>) {
+    let mut good = (start, from);
+    for batch in segment.batches(start) {
+        let checked = batch.and_then(|batch| segment.check(&batch).map(|()| batch));
+        match checked {
+            Ok(batch) if batch.position < end => good = (batch.end(), batch.last_offset.plus(1)),
+            Ok(_) => break,
+            Err(damage) => return (good, Some(damage)),
+        }
+        if good.0 >= end {
+            break;
+        }
+    }
+    (good, None)
 }
 
 /// The last indexed batch that begins at or before `position_max` and ends below `below`: what

@@ -4,13 +4,13 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
 };
 
 use pubg1_model::{
     Offset,
-    record_batch::{BatchError, BatchHeader},
+    record_batch::{Batch, BatchError, BatchHeader},
 };
 
 use crate::{
@@ -100,6 +100,8 @@ pub(crate) struct Segment {
     pub(crate) time_index: Arc<MappedFile>,
     largest_timestamp_ms: AtomicI64,
     last_append_ms: AtomicI64,
+    /// Every checksum in it was computed since the log was opened: as it was written, or by a verification.
+    is_verified: AtomicBool,
 }
 
 impl Segment {
@@ -118,6 +120,35 @@ impl Segment {
             time_index,
             largest_timestamp_ms: AtomicI64::new(largest_timestamp_ms),
             last_append_ms: AtomicI64::new(last_append_ms),
+            is_verified: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether what it holds is known to be what was written. Until then readers compute the checksums.
+    pub(crate) fn is_verified(&self) -> bool {
+        self.is_verified.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_verified(&self) {
+        self.is_verified.store(true, Ordering::Relaxed);
+    }
+
+    /// It is not what was written.
+    pub(crate) fn set_suspect(&self) {
+        self.is_verified.store(false, Ordering::Relaxed);
+    }
+
+    /// Computes the checksum of a batch.
+    pub(crate) fn check(&self, batch: &Located) -> Result<(), Damage> {
+        let bytes = self.log.bytes().get(batch.position..batch.end()).unwrap_or_default();
+        match Batch::parse(bytes) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Damage {
+                file: self.paths.log.clone(),
+                position: batch.position as u64,
+                offset: batch.first_offset,
+                reason: error.into(),
+            }),
         }
     }
 

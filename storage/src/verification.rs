@@ -11,6 +11,7 @@ use crate::{
     error::{Damage, DamageReason},
     flush::FlushShared,
     scan::{BUFFER_BYTES, ScanRules, scan},
+    segment::Segment,
 };
 
 /// A segment whose checksums are to be computed, as far as it is flushed. It blocks on the disk, so it runs on a thread of its own.
@@ -18,6 +19,8 @@ use crate::{
 pub struct VerificationJob {
     pub(crate) shared: Arc<FlushShared>,
     pub(crate) generation: u64,
+    /// Readers need not check it any more once it has been read.
+    pub(crate) segment: Arc<Segment>,
     pub(crate) path: PathBuf,
     pub(crate) base: Offset,
     pub(crate) end: Offset,
@@ -61,7 +64,13 @@ impl VerificationJob {
             }
         };
         let missing = (scanned.next_offset != self.end).then_some(DamageReason::Missing { flushed: self.end });
-        let Some(reason) = scanned.stop.or(missing) else { return Ok(()) };
+        let Some(reason) = scanned.stop.or(missing) else {
+            // Of an active one only a part was read.
+            if self.bytes.is_none() {
+                self.segment.set_verified();
+            }
+            return Ok(());
+        };
         if self.generation != self.shared.generation() || !self.path.try_exists().unwrap_or(false) {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::{
     hash::{BuildHasher, RandomState},
     io::{BufWriter, Write},
     path::PathBuf,
+    sync::Arc,
 };
 
 use pubg1_model::{Offset, record_batch::BatchHeader};
@@ -50,25 +51,38 @@ fn temporary(paths: &SegmentPaths) -> SegmentPaths {
 }
 
 /// Follows a segment from its beginning; as long as nothing changes nothing is written.
-pub(super) struct Rewriter<'a> {
-    shared: &'a FlushShared,
-    segment: &'a Segment,
+#[derive(Debug)]
+pub(crate) struct Rewriter {
+    shared: Arc<FlushShared>,
+    segment: Arc<Segment>,
     temporary: SegmentPaths,
     output: Option<BufWriter<File>>,
     built: BuiltIndexes,
     position: u64,
 }
 
-impl<'a> Rewriter<'a> {
-    pub(super) fn new(shared: &'a FlushShared, segment: &'a Segment, interval_bytes: u64) -> Self {
+impl Rewriter {
+    pub(crate) fn new(shared: &Arc<FlushShared>, segment: &Arc<Segment>, interval_bytes: u64) -> Self {
         let built = BuiltIndexes::new(segment.base, interval_bytes);
-        Self { shared, segment, temporary: temporary(&segment.paths), output: None, built, position: 0 }
+        let (shared, segment, temporary) = (Arc::clone(shared), Arc::clone(segment), temporary(&segment.paths));
+        Self { shared, segment, temporary, output: None, built, position: 0 }
     }
 
     /// The batch stays as it is.
     pub(super) fn keep(&mut self, batch: &Located) -> Result<(), StorageError> {
-        let bytes = &self.segment.log.bytes()[batch.position..batch.end()];
-        self.push(&batch.header, bytes)
+        let segment = Arc::clone(&self.segment);
+        self.push(&batch.header, &segment.log.bytes()[batch.position..batch.end()])
+    }
+
+    /// A batch from elsewhere is next; nothing of the segment stays.
+    pub(crate) fn add(&mut self, header: &BatchHeader, bytes: &[u8]) -> Result<(), StorageError> {
+        self.start(0)?;
+        self.push(header, bytes)
+    }
+
+    /// Removes what was written.
+    pub(crate) fn discard(self) -> Result<(), StorageError> {
+        self.temporary.remove()
     }
 
     /// Other bytes take the batch's place.
@@ -115,7 +129,7 @@ impl<'a> Rewriter<'a> {
 
     /// Syncs what was written; `None` when nothing changed. The file's modification time becomes
     /// the time of the segment's first compaction.
-    pub(super) fn finish(mut self, cleaned_ms: i64) -> Result<Option<Replacement>, StorageError> {
+    pub(crate) fn finish(mut self, cleaned_ms: i64) -> Result<Option<Replacement>, StorageError> {
         let Some(output) = self.output.take() else { return Ok(None) };
         let stored = self.store(output, cleaned_ms);
         self.or_discard(stored)?;

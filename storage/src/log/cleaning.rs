@@ -6,8 +6,8 @@ use pubg1_model::{Offset, topic::CleanupPolicy};
 
 use super::PartitionLog;
 use crate::{
-    VerificationJob,
-    compaction::{Compacted, CompactionJob, KEYS_MAX},
+    Repair, RepairJob, VerificationJob,
+    compaction::{Compacted, CompactionJob, KEYS_MAX, Rewriter},
     disk::sync_dir,
     error::StorageError,
     segment::Segment,
@@ -76,10 +76,40 @@ impl PartitionLog {
         }
     }
 
-    fn verification_of(&self, segment: &Segment, end: Offset, bytes: Option<u64>) -> VerificationJob {
+    /// Begins to write the closed segment that holds `offset` anew, because it is damaged. From now on its checksums are
+    /// computed by whoever reads it.
+    #[must_use]
+    pub fn begin_repair(&self, offset: Offset, high_watermark: Offset) -> Repair {
+        let Some(at) = (0..self.sealed.len()).find(|at| self.sealed_end(*at) > offset) else {
+            return Repair::Impossible;
+        };
+        let (segment, end) = (&self.sealed[at], self.sealed_end(at));
+        let is_flushed = !self.rolled.iter().any(|rolled| rolled.segment.base == segment.base);
+        if segment.base > offset || !is_flushed || self.flush.check().is_err() {
+            return Repair::Impossible;
+        }
+        segment.set_suspect();
+        if end > high_watermark {
+            return Repair::NotCommitted;
+        }
+        Repair::Begun(Box::new(RepairJob {
+            segment: Arc::clone(segment),
+            end,
+            next: segment.base,
+            has_gaps: false,
+            allows_gaps: self.config.cleanup_policy == CleanupPolicy::Compact,
+            shared: Arc::clone(&self.flush),
+            tombstones_due_ms: self.tombstones_due_ms,
+            generation: self.flush.generation(),
+            rewriter: Rewriter::new(&self.flush, segment, self.config.index_interval_bytes),
+        }))
+    }
+
+    fn verification_of(&self, segment: &Arc<Segment>, end: Offset, bytes: Option<u64>) -> VerificationJob {
         VerificationJob {
             shared: Arc::clone(&self.flush),
             generation: self.flush.generation(),
+            segment: Arc::clone(segment),
             path: segment.paths.log.clone(),
             base: segment.base,
             end,

@@ -110,3 +110,33 @@ fn readers_are_safe_beside_truncation_retention_and_flushing() {
         done.store(true, Ordering::Release);
     });
 }
+
+#[test]
+fn what_changed_while_the_log_was_closed_is_not_handed_out() {
+    let (dir, config) = (temp_dir(), small_segments());
+    let (mut log, _) = open(dir.path(), &config);
+    for _ in 0..40 {
+        append(&mut log, &batch(1, 1000, 0));
+    }
+    flush(&mut log);
+    log.close().unwrap();
+    let victim = &super::fixtures::files(dir.path(), "log")[1];
+    let mut bytes = std::fs::read(victim).unwrap();
+    bytes[500] ^= 1;
+    std::fs::write(victim, bytes).unwrap();
+
+    let (log, _) = open(dir.path(), &config);
+    let reader = log.reader();
+    let first = log.begin_verification(Offset::ZERO).unwrap();
+    let damaged = first.end();
+    assert_eq!(reader.read(Offset::ZERO, damaged, usize::MAX).unwrap().next_offset, damaged);
+    let before_it = Offset::new(damaged.get() - 1);
+    assert_eq!(reader.read(before_it, Offset::MAX, usize::MAX).unwrap().next_offset, damaged, "what is good is given");
+    let refused = reader.read(damaged, Offset::MAX, usize::MAX).unwrap_err();
+    let ReadError::Damage(damage) = refused else { panic!("{refused}") };
+    assert_eq!((&damage.file, damage.offset), (victim, damaged));
+    // A read of what was verified as a whole trusts it; the job finds what has changed since.
+    first.run().unwrap();
+    assert!(log.begin_verification(damaged).unwrap().run().is_err());
+    assert_eq!(reader.read(damaged.plus(1), damaged.plus(2), usize::MAX).unwrap().next_offset, damaged.plus(2));
+}

@@ -9,7 +9,7 @@ use pubg1_model::{
 };
 
 use super::fixtures::{EPOCH, append, batch, batch_of, contents, flush, keyed, open, small_segments, temp_dir};
-use crate::{AppendError, PartitionLog};
+use crate::{AppendError, PartitionLog, Repair, RepairError};
 
 /// Copies everything that `to` lacks, as a follower does.
 pub(super) fn copy(from: &PartitionLog, to: &mut PartitionLog) {
@@ -244,4 +244,56 @@ fn a_flipped_bit_in_the_flushed_part_of_the_open_segment_is_found() {
     std::os::unix::fs::FileExt::write_all_at(&file, &[0xff], 1500).unwrap();
     let damage = job.run().unwrap_err();
     assert_eq!(damage.offset, Offset::new(1));
+}
+
+#[test]
+fn a_damaged_segment_is_written_anew_from_a_copy() {
+    let (dir, copy_dir, config) = (temp_dir(), temp_dir(), small_segments());
+    let ((mut log, _), (mut copy, _)) = (open(dir.path(), &config), open(copy_dir.path(), &config));
+    for _ in 0..40 {
+        append(&mut log, &batch(1, 1000, 0));
+        append(&mut copy, &batch(1, 1000, 0));
+    }
+    flush(&mut log);
+    let victim = super::fixtures::files(dir.path(), "log")[1].clone();
+    let good = std::fs::read(&victim).unwrap();
+    let first = log.begin_verification(Offset::ZERO).unwrap().end();
+    let file = std::fs::OpenOptions::new().write(true).open(&victim).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff], 500).unwrap();
+    let damage = log.begin_verification(first).unwrap().run().unwrap_err();
+
+    assert!(matches!(log.begin_repair(damage.offset, first), Repair::NotCommitted));
+    assert!(matches!(log.begin_repair(log.log_end_offset().plus(1), Offset::MAX), Repair::Impossible));
+    let reader = copy.reader();
+    let batches = |from: Offset| -> Vec<ValidBatch> {
+        let slice = reader.read(from, Offset::MAX, 3000).unwrap();
+        slice.runs.iter().flat_map(|run| ValidBatch::split_stored(run).unwrap()).collect()
+    };
+    let begin = |log: &PartitionLog| match log.begin_repair(damage.offset, Offset::MAX) {
+        Repair::Begun(job) => *job,
+        other => panic!("{other:?}"),
+    };
+    // Something else, or not all of it, changes nothing.
+    let Err(RepairError::Misfit { expected, .. }) = begin(&log).push(&batches(Offset::ZERO)) else { panic!() };
+    assert_eq!(expected, first);
+    let partial = begin(&log).push(&batches(first)).unwrap();
+    assert!(matches!(partial.finish(), Err(RepairError::TooShort { .. })));
+    assert!(log.reader().read(first, Offset::MAX, 1).is_err(), "nobody is given it meanwhile");
+
+    let mut job = begin(&log);
+    while let Some(from) = job.next() {
+        job = job.push(&batches(from)).unwrap();
+    }
+    log.install_compaction(job.finish().unwrap()).unwrap();
+    assert_eq!(std::fs::read(&victim).unwrap(), good);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().filter(|entry| is_temporary(entry)).count(), 0);
+    log.begin_verification(first).unwrap().run().unwrap();
+    let end = log.log_end_offset();
+    assert_eq!(log.reader().read(Offset::ZERO, Offset::MAX, usize::MAX).unwrap().next_offset, end);
+    drop(log);
+    assert_eq!(open(dir.path(), &config).0.log_end_offset(), end);
+}
+
+fn is_temporary(entry: &std::io::Result<std::fs::DirEntry>) -> bool {
+    entry.as_ref().unwrap().file_name().to_string_lossy().ends_with("tmp")
 }
