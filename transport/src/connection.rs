@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -111,6 +111,20 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
                 return Ok(frame);
             }
             self.fill().await?;
+        }
+    }
+
+    /// As [`Self::next`]; counts the pieces in which the body of a response comes, while it is not whole.
+    pub(crate) async fn next_counting(&mut self, arrived: &AtomicU64) -> Result<Frame, ReadError> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                counters::one(&self.counters.frames_in);
+                return Ok(frame);
+            }
+            self.fill().await?;
+            if self.decoder.next_header()?.is_some_and(|header| header.kind == FrameKind::Response) {
+                arrived.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 

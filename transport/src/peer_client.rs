@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use pubg1_model::BrokerId;
@@ -22,7 +23,7 @@ use crate::{
     Counters, HandshakeError, Identity, Network, Request, RequestError, Response, TransportConfig, backoff::SplitMix64,
     counters,
 };
-use connection::{Connection, WhenFull};
+use connection::{Connection, Until, WhenFull};
 use dial::Dialer;
 
 /// What is known of a peer, for failure detection. Each state but the first says since when.
@@ -42,10 +43,15 @@ pub enum PeerState {
         /// Which start of the broker it is.
         incarnation: u64,
     },
-    /// Its machine answers that nobody listens: the process is gone. Attempts go on.
+    /// Its machine answers that nobody listens: the process is gone. Attempts go on, and each that is refused again
+    /// is published.
     Refused {
         /// Since when.
         since: Instant,
+        /// When the last attempt began: a start of the broker that is known to listen since before is over.
+        attempted: Instant,
+        /// Which start of the broker was connected last, if any was: that one is over.
+        incarnation: Option<u64>,
     },
     /// It does not answer: paused, cut off, or its machine is down. Attempts go on.
     Unreachable {
@@ -95,6 +101,8 @@ struct Shared {
     closed: Notify,
     counters: Arc<Counters>,
     connects: AtomicU64,
+    /// The peer's incarnation when it was last connected.
+    last_incarnation: Mutex<Option<u64>>,
 }
 
 /// Where a request goes.
@@ -132,6 +140,7 @@ impl PeerClient {
             closed: Notify::new(),
             counters,
             connects: AtomicU64::new(0),
+            last_incarnation: Mutex::new(None),
         });
         let (stop, stopped) = oneshot::channel();
         let random = SplitMix64::new(seed);
@@ -177,7 +186,24 @@ impl PeerClient {
     /// [`RequestError`]; [`RequestError::may_have_been_handled`] says whether the peer may have acted on it.
     pub async fn request(&self, request: Request, deadline: Instant) -> Result<Response, RequestError> {
         let connection = self.connection(deadline).await?;
-        connection.request(request, deadline, WhenFull::Wait).await
+        connection.request(request, deadline.into(), WhenFull::Wait).await
+    }
+
+    /// As [`Self::request`], but does not give up at the deadline while large answers arrive: this one, or one that it
+    /// waits behind. It goes on as long as something of them comes within each `pause`, until `at_most`.
+    ///
+    /// # Errors
+    /// As [`Self::request`].
+    pub async fn request_while_arriving(
+        &self,
+        request: Request,
+        deadline: Instant,
+        pause: Duration,
+        at_most: Instant,
+    ) -> Result<Response, RequestError> {
+        let connection = self.connection(deadline).await?;
+        let until = Until { deadline, arriving: Some((pause, at_most)) };
+        connection.request(request, until, WhenFull::Wait).await
     }
 
     /// As [`Self::request`], but fails with [`RequestError::WindowFull`] instead of waiting for room.
@@ -186,7 +212,7 @@ impl PeerClient {
     /// As [`Self::request`].
     pub async fn try_request(&self, request: Request, deadline: Instant) -> Result<Response, RequestError> {
         let connection = self.connection(deadline).await?;
-        connection.request(request, deadline, WhenFull::Fail).await
+        connection.request(request, deadline.into(), WhenFull::Fail).await
     }
 
     /// Tells the peer something and wants no answer. Done when it is queued for the connection, which may still be
@@ -241,7 +267,7 @@ impl Shared {
     }
 
     /// Publishes a state, for watchers and for requests. An attempt that finds what was known already changes
-    /// nothing, so that `since` stays.
+    /// nothing, so that `since` stays; but that it was refused once more is told.
     fn publish(&self, link: Link, state: PeerState) {
         // The old link, and the connection in it, is dropped after the lock is free.
         let old = std::mem::replace(&mut *self.link.lock().unwrap_or_else(PoisonError::into_inner), link);
@@ -251,14 +277,25 @@ impl Shared {
             let same_kind = std::mem::discriminant(current) == std::mem::discriminant(&state);
             let same = match (&*current, &state) {
                 (PeerState::Rejected { error: before, .. }, PeerState::Rejected { error: now, .. }) => before == now,
-                (PeerState::Connected { .. }, _) => false,
+                (PeerState::Connected { .. } | PeerState::Refused { .. }, _) => false,
                 _ => same_kind,
             };
             if !same {
+                let refused_since = match &*current {
+                    PeerState::Refused { since, .. } => Some(*since),
+                    _ => None,
+                };
                 *current = state;
+                if let (PeerState::Refused { since, .. }, Some(first)) = (current, refused_since) {
+                    *since = first;
+                }
             }
             !same
         });
+    }
+
+    fn last_incarnation(&self) -> Option<u64> {
+        *self.last_incarnation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connected(&self, connection: Arc<Connection>) {
@@ -267,6 +304,7 @@ impl Shared {
             counters::one(&self.counters.reconnects);
         }
         let incarnation = connection.incarnation;
+        *self.last_incarnation.lock().unwrap_or_else(PoisonError::into_inner) = Some(incarnation);
         self.publish(Link::Up(connection), PeerState::Connected { since: Instant::now(), incarnation });
     }
 }

@@ -277,7 +277,15 @@ async fn refused_becomes_connected_when_the_broker_starts_and_refused_again_when
         drop(served);
         let lost = soon(asked).await.unwrap();
         assert_eq!(lost, Err(RequestError::Disconnected { peer: SERVER, sent: true }));
-        state(&client, |state| matches!(state, PeerState::Refused { .. })).await;
+        let refused = state(&client, |state| matches!(state, PeerState::Refused { .. })).await;
+        let PeerState::Refused { since, attempted, incarnation: last } = refused else { panic!("{refused:?}") };
+        assert_eq!(last, Some(incarnation), "the one that is over");
+        // Each further attempt is told, and it is the same absence.
+        let again =
+            |state: &PeerState| matches!(state, PeerState::Refused { attempted: next, .. } if *next > attempted);
+        client.connect();
+        let again = state(&client, again).await;
+        assert!(matches!(again, PeerState::Refused { since: first, .. } if first == since), "{again:?}");
     }
 }
 

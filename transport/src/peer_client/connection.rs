@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use pubg1_model::BrokerId;
@@ -33,6 +34,20 @@ pub(super) enum WhenFull {
     Fail,
 }
 
+/// How long an answer is waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until {
+    pub(super) deadline: Instant,
+    /// After the deadline, while answers keep arriving: how long nothing may come, and until when at most.
+    pub(super) arriving: Option<(Duration, Instant)>,
+}
+
+impl From<Instant> for Until {
+    fn from(deadline: Instant) -> Self {
+        Self { deadline, arriving: None }
+    }
+}
+
 /// The caller's end of a connection.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -43,6 +58,8 @@ pub(super) struct Connection {
     queue: mpsc::UnboundedSender<Outgoing<Arc<InFlight>>>,
     next_correlation_id: AtomicU64,
     pending: Mutex<Pending>,
+    /// Counts the pieces in which large answers come.
+    arrived: AtomicU64,
     /// Set off when the last answer is in after the peer said that it goes away.
     finished: Notify,
     counters: Arc<Counters>,
@@ -143,6 +160,7 @@ impl Connection {
             queue,
             next_correlation_id: AtomicU64::new(1),
             pending: Mutex::default(),
+            arrived: AtomicU64::new(0),
             finished: Notify::new(),
             counters,
         };
@@ -152,21 +170,28 @@ impl Connection {
     pub(super) async fn request(
         &self,
         request: Request,
-        deadline: Instant,
+        until: Until,
         when_full: WhenFull,
     ) -> Result<Response, RequestError> {
-        let (answer, answered) = oneshot::channel();
+        let (answer, mut answered) = oneshot::channel();
+        let mut deadline = until.deadline;
         let mut waiting = self.submit(FrameKind::Request, request, deadline, when_full, Some(answer)).await?;
-        let peer = self.peer;
-        match timeout_at(deadline, answered).await {
-            Ok(result) => {
+        let (peer, mut arrived) = (self.peer, self.arrived.load(Ordering::Relaxed));
+        loop {
+            if let Ok(result) = timeout_at(deadline, &mut answered).await {
                 waiting.end = End::Settled;
                 let sent = waiting.in_flight.is_written();
-                result.unwrap_or(Err(RequestError::Disconnected { peer, sent }))
+                return result.unwrap_or(Err(RequestError::Disconnected { peer, sent }));
             }
-            Err(_) => {
-                waiting.end = End::TimedOut;
-                Err(RequestError::Timeout { peer, sent: waiting.in_flight.is_written() })
+            let before = std::mem::replace(&mut arrived, self.arrived.load(Ordering::Relaxed));
+            match until.arriving {
+                Some((pause, at_most)) if arrived != before && deadline < at_most => {
+                    deadline = (Instant::now() + pause).min(at_most);
+                }
+                _ => {
+                    waiting.end = End::TimedOut;
+                    return Err(RequestError::Timeout { peer, sent: waiting.in_flight.is_written() });
+                }
             }
         }
     }
@@ -286,7 +311,7 @@ impl Connection {
 
     async fn read<R: AsyncRead + Unpin>(&self, reader: &mut FrameReader<'_, R>, going_away: impl Fn()) -> ReadError {
         loop {
-            let frame = match reader.next().await {
+            let frame = match reader.next_counting(&self.arrived).await {
                 Ok(frame) => frame,
                 Err(error) => return error,
             };

@@ -131,7 +131,9 @@ impl<N: Network> Dialer<N> {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
                 counters::one(&counters.connects_refused);
-                return Err((RequestError::Refused { peer }, PeerState::Refused { since }));
+                let incarnation = shared.last_incarnation();
+                let state = PeerState::Refused { since, attempted: since, incarnation };
+                return Err((RequestError::Refused { peer }, state));
             }
             Ok(Err(error)) => {
                 tracing::debug!(%peer, address = shared.address, %error, "no connection");

@@ -67,6 +67,40 @@ async fn a_deadline_ends_the_request_and_its_late_answer_is_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_arrives_is_waited_for_and_one_that_stops_is_not() {
+    const PIECE: usize = 10_000;
+    // Each piece comes well after the former, all of them long after the deadline.
+    for (pieces, stops) in [(10, false), (3, true)] {
+        let ((network, listener), counters) = (pipes(1 << 16), Arc::default());
+        let client = client(network, &config(), &counters);
+        let peer = tokio::spawn(async move { Scripted::welcome(&listener, &config()).await });
+        let (now, pause) = (Instant::now(), Duration::from_millis(300));
+        let asked = tokio::spawn(async move {
+            let at_most = now + Duration::from_secs(60);
+            client.request_while_arriving(request(b"x"), now + pause, pause, at_most).await
+        });
+        let mut peer = peer.await.unwrap();
+        let id = peer.next().await.correlation_id;
+        let answer = frame(FrameKind::Response, id, &[7; 10 * PIECE]);
+        let header = answer.header(1 << 20).unwrap().encode();
+        peer.send_bytes(&header).await;
+        for _ in 0..pieces {
+            // Time is virtual here: it passes at once.
+            tokio::time::sleep_until(Instant::now() + pause - Duration::from_millis(100)).await;
+            peer.send_bytes(&[7; PIECE]).await;
+        }
+        let answered = asked.await.unwrap();
+        if stops {
+            assert_eq!(answered, Err(RequestError::Timeout { peer: PEER, sent: true }));
+            assert!(now.elapsed() < pause * 5, "{:?}", now.elapsed());
+        } else {
+            assert_eq!(answered.unwrap().payload.into_bytes().len(), 10 * PIECE);
+            assert!(now.elapsed() > pause * 6, "{:?}", now.elapsed());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_cannot_be_understood_ends_the_connection_and_is_counted() {
     let garbage: &[&[u8]] = &[b"HTTP/1.1 400 Bad Request\r\n\r\n", &[0xff; 64]];
     let wrong = [FrameKind::Request, FrameKind::Handshake, FrameKind::Cancel];
