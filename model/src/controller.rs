@@ -158,7 +158,9 @@ impl Controller {
         self.on_time(now_ms);
         let (answer, changes) = self.peers.on_heartbeat(heartbeat, now_ms);
         self.is_dirty |= changes;
-        answer
+        // An older image may not know of its registration yet.
+        let is_over = !answer.known && self.image.version >= heartbeat.version;
+        HeartbeatAnswer { is_over, ..answer }
     }
 
     /// The port of a broker refuses: its process is gone. `incarnation`: the life that was reached

@@ -108,6 +108,16 @@ name_type! {
     GroupId
 }
 
+name_type! {
+    /// The name of a consumer instance in its group; the same allow-list as [`TopicName`].
+    InstanceName
+}
+
+name_type! {
+    /// The name of a stream, a query over a topic; the same allow-list as [`TopicName`].
+    StreamName
+}
+
 impl TopicName {
     /// Whether the broker keeps its own state in this topic (its name begins with `__`).
     #[must_use]

@@ -60,8 +60,8 @@ impl ClusterImage {
             MetadataCommand::BeginEpochs { partitions } => self.begin_epochs(partitions)?,
             MetadataCommand::SetLeaders { leaders } => self.set_leaders(leaders)?,
             MetadataCommand::BeginMoves { moves } => self.begin_moves(moves)?,
-            MetadataCommand::EndMove { topic_id, partition, epoch, to } => {
-                self.end_move(*topic_id, *partition, *epoch, to)?;
+            MetadataCommand::EndMove { topic_id, partition, epoch, to, since } => {
+                self.end_move(*topic_id, *partition, *epoch, (to, *since))?;
             }
             MetadataCommand::CancelMove { topic_id, partition, to } => self.cancel_move(*topic_id, *partition, to)?,
             MetadataCommand::ReserveProducerIds { count } => {

@@ -100,6 +100,10 @@ pub enum MetadataCommand {
         epoch: LeaderEpoch,
         /// The new replicas of the move that ends.
         to: Vec<BrokerId>,
+        /// The version of the image that it began with: it may have been taken back meanwhile, and the same begun
+        /// again. 0, as in commands that were stored before there was this field: whenever it began.
+        #[serde(default)]
+        since: u64,
     },
     /// Takes a move back. A leader that is not among the former replicas leads no more.
     CancelMove {

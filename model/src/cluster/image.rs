@@ -63,6 +63,9 @@ pub struct PartitionImage {
     pub replicas: Vec<BrokerId>,
     /// The brokers that will keep it once its move has ended, if one is under way.
     pub moving_to: Option<Vec<BrokerId>>,
+    /// The version of the image that this move began with; 0 while none is under way.
+    #[serde(default)]
+    pub moving_since: u64,
     /// The one that leads it in the current epoch, if any.
     pub leader: Option<BrokerId>,
     /// The life of the leader that was chosen. No other life of it may lead in this epoch.
@@ -82,6 +85,7 @@ impl PartitionImage {
         Self {
             replicas,
             moving_to: None,
+            moving_since: 0,
             leader: None,
             leader_incarnation: None,
             leader_epoch: LeaderEpoch::ZERO,

@@ -14,7 +14,7 @@ pub struct Heartbeat {
     pub broker: BrokerId,
     /// Which life of it.
     pub incarnation: Incarnation,
-    /// The version of the image that it has applied.
+    /// The version of the image that it has applied; its own registration is part of it.
     pub version: u64,
     /// All partitions that it leads by that image but cannot lead: each wants a new epoch.
     pub resigned: Vec<(TopicId, PartitionId, LeaderEpoch)>,
@@ -36,9 +36,9 @@ pub struct LedPartition {
     pub epoch: LeaderEpoch,
     /// The replicas that are caught up, the leader among them.
     pub in_sync: Vec<BrokerId>,
-    /// The new replicas of the move that the leader knows of, once they can stand alone. They are
-    /// named because another move may have taken its place meanwhile.
-    pub move_complete: Option<Vec<BrokerId>>,
+    /// The version of the image that the move began with which the leader knows of, once its new replicas can stand
+    /// alone: another move may have taken its place meanwhile, even one to the same replicas.
+    pub move_complete: Option<u64>,
 }
 
 /// The answer to a [`Heartbeat`].
@@ -48,6 +48,9 @@ pub struct HeartbeatAnswer {
     pub known: bool,
     /// Whether the next heartbeat has to be a full one.
     pub send_full: bool,
+    /// Whether this life of the broker was registered and is no more: another has taken its place, or the broker has
+    /// left the cluster. It must end.
+    pub is_over: bool,
 }
 
 /// A partition whose replica is to promise an epoch and to tell how its log is.

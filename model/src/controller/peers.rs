@@ -13,7 +13,7 @@ use crate::{
 pub(super) struct Report {
     pub(super) epoch: LeaderEpoch,
     pub(super) in_sync: Vec<BrokerId>,
-    pub(super) move_complete: Option<Vec<BrokerId>>,
+    pub(super) move_complete: Option<u64>,
 }
 
 /// The registered life of a broker.
@@ -109,7 +109,7 @@ impl Peers {
         let (session_timeout_ms, late_ms) = (self.session_timeout_ms, self.late_ms);
         let registered = self.map.get_mut(&heartbeat.broker);
         let Some(peer) = registered.filter(|peer| peer.incarnation == heartbeat.incarnation) else {
-            return (HeartbeatAnswer { known: false, send_full: false }, false);
+            return (HeartbeatAnswer { known: false, send_full: false, is_over: false }, false);
         };
         let was_alive = now_ms < peer.expires_ms(session_timeout_ms);
         if peer.gone_ms.is_none_or(|gone_ms| now_ms >= gone_ms.saturating_add(late_ms)) {
@@ -125,10 +125,10 @@ impl Peers {
             peer.has_reported = true;
         }
         for led in &heartbeat.led {
-            let (in_sync, move_complete) = (led.in_sync.clone(), led.move_complete.clone());
+            let (in_sync, move_complete) = (led.in_sync.clone(), led.move_complete);
             peer.led.insert((led.topic_id, led.partition), Report { epoch: led.epoch, in_sync, move_complete });
         }
-        (HeartbeatAnswer { known: true, send_full: !peer.has_reported }, changes)
+        (HeartbeatAnswer { known: true, send_full: !peer.has_reported, is_over: false }, changes)
     }
 
     /// Its port refuses. Whether that is news.

@@ -143,8 +143,8 @@ fn move_to_end(
             let target = handed_over.map(|ended| ended.to);
             elections.hint(*key, partition.leader_epoch, Hint { target, resigned: None });
         }
-        let (topic_id, partition, epoch) = (key.0, key.1, partition.leader_epoch);
-        return Some(MetadataCommand::EndMove { topic_id, partition, epoch, to });
+        let (epoch, since) = (partition.leader_epoch, partition.moving_since);
+        return Some(MetadataCommand::EndMove { topic_id: key.0, partition: key.1, epoch, to, since });
     }
     None
 }

@@ -44,8 +44,8 @@ impl<'a> Surroundings<'a> {
     /// Whether the leader has said that the new replicas of the move which is under way can stand
     /// alone.
     pub(super) fn is_move_complete(&self, key: Key, partition: &PartitionImage) -> bool {
-        let complete = self.peers.report(key, partition).and_then(|report| report.move_complete.as_ref());
-        complete.is_some() && complete == partition.moving_to.as_ref()
+        let complete = self.peers.report(key, partition).and_then(|report| report.move_complete);
+        partition.moving_to.is_some() && complete == Some(partition.moving_since)
     }
 
     /// The order in which equal logs are preferred.

@@ -147,7 +147,11 @@ impl Harness {
             partition: PartitionId(partition),
             epoch: image.leader_epoch,
             in_sync: brokers(in_sync),
-            move_complete: move_complete.map(brokers),
+            // Of another set: of the move before.
+            move_complete: move_complete.map(|to| match image.moving_to == Some(brokers(to)) {
+                true => image.moving_since,
+                false => image.moving_since.saturating_sub(1),
+            }),
         });
         self.hear(&heartbeat);
     }

@@ -25,7 +25,10 @@ impl ClusterImage {
             self.check_registered(to)?;
         }
         for ReplicaMove { topic_id, partition, to, .. } in moves {
-            self.partition_mut(*topic_id, *partition)?.moving_to = Some(to.clone());
+            // The version that this command leads to.
+            let since = self.version + 1;
+            let image = self.partition_mut(*topic_id, *partition)?;
+            (image.moving_to, image.moving_since) = (Some(to.clone()), since);
         }
         Ok(())
     }
@@ -35,10 +38,13 @@ impl ClusterImage {
         topic_id: TopicId,
         partition: PartitionId,
         epoch: LeaderEpoch,
-        to: &[BrokerId],
+        (to, since): (&[BrokerId], u64),
     ) -> Result<(), MetadataError> {
         let image = self.partition_in(topic_id, partition, epoch)?;
         check_move(image, topic_id, partition, to)?;
+        if since != 0 && image.moving_since != since {
+            return Err(MetadataError::NotMoving { topic_id, partition, to: to.to_vec() });
+        }
         // That the new replicas can stand alone was found by the leader of this epoch.
         let leader = image.leader.ok_or(MetadataError::NotLed { topic_id, partition, epoch })?;
         self.settle(topic_id, partition, to.to_vec(), Some(leader))
@@ -70,7 +76,7 @@ impl ClusterImage {
         }
         let image = self.partition_mut(topic_id, partition)?;
         image.replicas = replicas;
-        image.moving_to = None;
+        (image.moving_to, image.moving_since) = (None, 0);
         if is_deposed {
             image.begin_epoch();
         }

@@ -11,9 +11,10 @@ pub(super) fn begin_move(partition: u32, expected: &[u32], to: &[u32]) -> Metada
     MetadataCommand::BeginMoves { moves: vec![moved(partition, expected, to)] }
 }
 
-fn end(partition: u32, epoch: u32, to: &[u32]) -> MetadataCommand {
-    let (topic_id, partition) = (id(1), PartitionId(partition));
-    MetadataCommand::EndMove { topic_id, partition, epoch: LeaderEpoch::new(epoch), to: brokers(to) }
+/// The end of the move that is under way.
+fn end(image: &ClusterImage, epoch: u32, to: &[u32]) -> MetadataCommand {
+    let (topic_id, partition, since) = (id(1), PartitionId(0), first(image).moving_since);
+    MetadataCommand::EndMove { topic_id, partition, epoch: LeaderEpoch::new(epoch), to: brokers(to), since }
 }
 
 fn cancel(partition: u32, to: &[u32]) -> MetadataCommand {
@@ -78,27 +79,33 @@ fn a_move_ends_in_the_epoch_of_the_leader_that_saw_it_complete() {
     let mut image = led_by(Some(1));
     let (topic_id, partition) = (id(1), PartitionId(0));
     let not_moving = |to: &[u32]| MetadataError::NotMoving { topic_id, partition, to: brokers(to) };
-    assert_eq!(refused(&image, &end(0, 1, &[1, 2])), not_moving(&[1, 2]));
+    assert_eq!(refused(&image, &end(&image, 1, &[1, 2])), not_moving(&[1, 2]));
     image.apply(&begin_move(0, &[0, 1], &[1, 2])).unwrap();
-    assert_eq!(refused(&image, &end(0, 1, &[2, 1])), not_moving(&[2, 1]));
+    assert_eq!(refused(&image, &end(&image, 1, &[2, 1])), not_moving(&[2, 1]));
     let (current, expected) = (LeaderEpoch::new(1), LeaderEpoch::ZERO);
     let stale = MetadataError::StaleEpoch { topic_id, partition, current, expected };
-    assert_eq!(refused(&image, &end(0, 0, &[1, 2])), stale);
-    image.apply(&end(0, 1, &[1, 2])).unwrap();
+    assert_eq!(refused(&image, &end(&image, 0, &[1, 2])), stale);
+    let first_move = end(&image, 1, &[1, 2]);
+    image.apply(&cancel(0, &[1, 2])).unwrap();
+    image.apply(&begin_move(0, &[0, 1], &[1, 2])).unwrap();
+    assert_eq!(refused(&image, &first_move), not_moving(&[1, 2]), "another move to the same replicas");
+    let ends = end(&image, 1, &[1, 2]);
+    image.apply(&ends).unwrap();
     assert_eq!(first(&image).replica_set(), ReplicaSet::Stable(brokers(&[1, 2])));
     assert_eq!((first(&image).leader, first(&image).leader_epoch.get()), (Some(BrokerId(1)), 1), "it leads on");
 
     let mut image = led_by(None);
     image.apply(&begin_move(0, &[0, 1], &[1, 2])).unwrap();
     let epoch = LeaderEpoch::new(1);
-    assert_eq!(refused(&image, &end(0, 1, &[1, 2])), MetadataError::NotLed { topic_id, partition, epoch });
+    assert_eq!(refused(&image, &end(&image, 1, &[1, 2])), MetadataError::NotLed { topic_id, partition, epoch });
 }
 
 #[test]
 fn a_leader_that_its_partition_leaves_behind_is_deposed() {
     let mut image = led_by(Some(0));
     image.apply(&begin_move(0, &[0, 1], &[1, 2])).unwrap();
-    image.apply(&end(0, 1, &[1, 2])).unwrap();
+    let ends = end(&image, 1, &[1, 2]);
+    image.apply(&ends).unwrap();
     assert_eq!((first(&image).leader, first(&image).leader_epoch.get()), (None, 2));
     assert_eq!(first(&image).deposed, Some((BrokerId(0), LIFE)));
     assert_eq!(first(&image).replicas, brokers(&[1, 2]));

@@ -86,11 +86,12 @@ fn any_leadership() -> impl Strategy<Value = MetadataCommand> {
         proptest::collection::vec(expectation, 0..4).prop_map(|partitions| MetadataCommand::BeginEpochs { partitions }),
         proptest::collection::vec(choice, 0..3).prop_map(|leaders| MetadataCommand::SetLeaders { leaders }),
         proptest::collection::vec(moved, 0..3).prop_map(|moves| MetadataCommand::BeginMoves { moves }),
-        (at(), any_brokers()).prop_map(|((topic, partition, epoch), to)| MetadataCommand::EndMove {
+        (at(), any_brokers(), 0_u64..20).prop_map(|((topic, partition, epoch), to, since)| MetadataCommand::EndMove {
             topic_id: id(topic),
             partition,
             epoch,
             to,
+            since,
         }),
         (at(), any_brokers()).prop_map(|((topic, partition, _), to)| MetadataCommand::CancelMove {
             topic_id: id(topic),

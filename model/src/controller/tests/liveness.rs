@@ -47,16 +47,19 @@ fn what_was_sent_before_the_end_does_not_bring_a_broker_back() {
 fn only_the_registered_life_is_known() {
     let mut harness = Harness::led(2, &[&[0, 1]]);
     let known = harness.hear(&harness.heartbeat(1));
-    assert_eq!(known, HeartbeatAnswer { known: true, send_full: true });
+    assert_eq!(known, HeartbeatAnswer { known: true, send_full: true, is_over: false });
     let full = Heartbeat { full: true, ..harness.heartbeat(1) };
-    assert_eq!(harness.hear(&full), HeartbeatAnswer { known: true, send_full: false });
+    assert_eq!(harness.hear(&full), HeartbeatAnswer { known: true, send_full: false, is_over: false });
     let stranger = Heartbeat { incarnation: life(1, 2), ..harness.heartbeat(1) };
-    assert!(!harness.hear(&stranger).known);
+    let over = HeartbeatAnswer { known: false, send_full: false, is_over: true };
+    assert_eq!(harness.hear(&stranger), over);
+    let newer = Heartbeat { version: stranger.version + 1, ..stranger };
+    assert_eq!(harness.hear(&newer), HeartbeatAnswer { is_over: false, ..over }, "it may have registered since");
     let unknown = Heartbeat { broker: BrokerId(7), ..harness.heartbeat(1) };
-    assert!(!harness.hear(&unknown).known);
+    assert_eq!(harness.hear(&unknown), over);
     // The next life has to tell everything anew.
     harness.start(1, 2);
-    assert_eq!(harness.hear(&harness.heartbeat(1)), HeartbeatAnswer { known: true, send_full: true });
+    assert_eq!(harness.hear(&harness.heartbeat(1)), HeartbeatAnswer { known: true, send_full: true, is_over: false });
 }
 
 #[test]

@@ -8,9 +8,11 @@ fn moves(partition: u32, expected: &[u32], to: &[u32]) -> MetadataCommand {
     MetadataCommand::BeginMoves { moves: vec![moved] }
 }
 
+/// The end of the only move that was begun since the cluster was there.
 fn ends(partition: u32, of: u32, to: &[u32]) -> MetadataCommand {
+    let since = Harness::led(4, &[&[0, 1, 2]]).image.version + 1;
     let (topic_id, partition) = (TOPIC, PartitionId(partition));
-    MetadataCommand::EndMove { topic_id, partition, epoch: epoch(of), to: brokers(to) }
+    MetadataCommand::EndMove { topic_id, partition, epoch: epoch(of), to: brokers(to), since }
 }
 
 #[test]
@@ -26,6 +28,25 @@ fn a_move_ends_when_its_leader_says_that_it_is_complete() {
     assert_eq!(harness.apply_proposed(), ends(0, 1, &[0, 1, 3]));
     assert_eq!(harness.leadership(0), (Some(0), 1));
     harness.proposes_nothing();
+}
+
+#[test]
+fn what_was_reported_of_a_move_that_was_taken_back_does_not_end_the_same_begun_again() {
+    let mut harness = Harness::led(4, &[&[0, 1, 2]]);
+    let to = [0, 1, 3];
+    harness.apply(&moves(0, &[0, 1, 2], &to));
+    // Told, and not acted upon before the operator changes his mind, twice.
+    let image = harness.partition(0).clone();
+    let mut late = harness.heartbeat(0);
+    let (topic_id, partition, in_sync) = (TOPIC, PartitionId(0), brokers(&[0, 1, 2, 3]));
+    let move_complete = Some(image.moving_since);
+    late.led.push(LedPartition { topic_id, partition, epoch: image.leader_epoch, in_sync, move_complete });
+    harness.apply(&MetadataCommand::CancelMove { topic_id, partition, to: brokers(&to) });
+    harness.apply(&moves(0, &[0, 1, 2], &to));
+    harness.hear(&late);
+    harness.proposes_nothing();
+    harness.report(0, &[0, 1, 2, 3], Some(&to));
+    assert!(matches!(harness.apply_proposed(), MetadataCommand::EndMove { since, .. } if since > image.moving_since));
 }
 
 #[test]

@@ -266,12 +266,19 @@ impl World {
         };
         let in_sync = set.members().filter(|broker| has_all(broker)).collect();
         let move_complete = match set {
-            ReplicaSet::Joint { new, .. } => {
-                ReplicaSet::Stable(new.clone()).is_quorum(|broker| has_all(&broker)).then(|| new.clone())
-            }
+            ReplicaSet::Joint { new, .. } => ReplicaSet::Stable(new.clone())
+                .is_quorum(|broker| has_all(&broker))
+                .then(|| self.move_to(partition, new)),
             ReplicaSet::Stable(_) => None,
         };
         LedPartition { topic_id: TOPIC, partition, epoch, in_sync, move_complete }
+    }
+
+    /// When the move to these replicas began, if it is under way.
+    fn move_to(&self, partition: PartitionId, new: &[BrokerId]) -> u64 {
+        let placed = self.image.topic_by_id(TOPIC).and_then(|topic| topic.partition(partition));
+        let placed = placed.filter(|placed| placed.moving_to.as_deref() == Some(new));
+        placed.map_or(0, |placed| placed.moving_since)
     }
 
     /// A record, by whoever thinks that it leads.
