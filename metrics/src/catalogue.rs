@@ -82,6 +82,8 @@ pub enum Group {
     Replication,
     /// The log on disk.
     Storage,
+    /// Consumer groups.
+    Groups,
     /// Actors and their mailboxes.
     Actors,
 }
@@ -96,6 +98,7 @@ impl Group {
             Group::Topics => "topics",
             Group::Replication => "replication",
             Group::Storage => "storage",
+            Group::Groups => "groups",
             Group::Actors => "actors",
         }
     }
@@ -219,6 +222,21 @@ families! {
         "Space that the filesystem of the data directory has left for this process.";
     DISK_TOTAL: Gauge, Bytes, Storage, "pubg1_disk_total_bytes", [],
         "Size of the filesystem of the data directory.";
+
+    GROUPS: Gauge, Count, Groups, "pubg1_groups", ["state"],
+        "Consumer groups that this broker coordinates, by state.";
+    GROUP_MEMBERS: Gauge, Count, Groups, "pubg1_group_members", ["group"],
+        "Members of a consumer group that this broker coordinates.";
+    GROUP_LAG: Gauge, Count, Groups, "pubg1_group_lag_records", ["group", "topic", "partition"],
+        "Records that a consumer group has not committed yet, of those that it could read.";
+    GROUP_LAG_SECONDS: Gauge, Seconds, Groups, "pubg1_group_lag_seconds", ["group", "topic", "partition"],
+        "Age of the first record that a consumer group has not committed yet; 0 when there is none.";
+    GROUP_REBALANCES: Counter, Count, Groups, "pubg1_group_rebalances_total", ["reason"],
+        "Rebalances of the consumer groups that this broker coordinates, by what began them.";
+    GROUP_COMMITS: Counter, Count, Groups, "pubg1_group_commits_total", [],
+        "Offsets that consumer groups have committed with this broker.";
+    GROUP_LOAD_DURATION: Histogram, Seconds, Groups, "pubg1_group_load_duration_seconds", [],
+        "Time to read a partition of the offsets topic, during which its groups are not served.";
 
     ACTOR_MESSAGES: Counter, Count, Actors, "pubg1_actor_messages_total", ["actor"],
         "Messages handled.";

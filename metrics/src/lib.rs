@@ -14,6 +14,7 @@
 mod actors;
 mod buckets;
 mod catalogue;
+mod groups;
 mod labels;
 mod node;
 mod registry;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use actors::{ActorKind, ActorMetrics, InMailbox, RejectReason};
 pub use catalogue::{Group, MetricDescription, MetricKind, Unit, catalogue};
+pub use groups::{GroupLagSeries, GroupMetrics, GroupPhase, GroupSeries, RebalanceCause};
 pub use node::{NodeMetrics, NodeState, PartitionRole};
 pub use prometheus::{Error, Gauge, Histogram, IntCounter, IntGauge};
 pub use replication::ReplicationMetrics;
@@ -46,6 +48,7 @@ struct Families {
     requests: requests::Requests,
     topics: topics::Topics,
     replication: ReplicationMetrics,
+    groups: GroupMetrics,
     storage: StorageMetrics,
     actors: actors::Actors,
     node: NodeMetrics,
@@ -62,6 +65,7 @@ impl Metrics {
             requests: requests::Requests::register(&registry)?,
             topics: topics::Topics::register(&registry)?,
             replication: ReplicationMetrics::register(&registry)?,
+            groups: GroupMetrics::register(&registry)?,
             storage: StorageMetrics::register(&registry)?,
             actors: actors::Actors::register(&registry)?,
             node: NodeMetrics::register(&registry)?,
@@ -100,6 +104,11 @@ impl Metrics {
     /// Copies of partitions: what followers fetch, and who keeps up.
     pub fn replication(&self) -> &ReplicationMetrics {
         &self.0.replication
+    }
+
+    /// Consumer groups: members, lag, commits.
+    pub fn groups(&self) -> &GroupMetrics {
+        &self.0.groups
     }
 
     /// Flushing, recovery, damage and disk space.

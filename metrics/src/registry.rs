@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Error, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Error, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use crate::catalogue::MetricDescription;
@@ -35,6 +35,10 @@ impl Families {
 
     pub(crate) fn gauge_vec(&self, family: &MetricDescription) -> Result<IntGaugeVec, Error> {
         self.register(IntGaugeVec::new(opts(family), family.labels)?)
+    }
+
+    pub(crate) fn gauge_f64_vec(&self, family: &MetricDescription) -> Result<GaugeVec, Error> {
+        self.register(GaugeVec::new(opts(family), family.labels)?)
     }
 
     pub(crate) fn histogram(&self, family: &MetricDescription, bounds: &[f64]) -> Result<Histogram, Error> {

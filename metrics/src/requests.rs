@@ -40,6 +40,12 @@ label_values! {
         Admin = "admin",
         /// `POST /producers`.
         Producers = "producers",
+        /// Consumer instances: created, subscribed, committed, deleted.
+        Consumers = "consumers",
+        /// `GET …/records` of a consumer instance, and of a group in one call.
+        Poll = "poll",
+        /// Consumer groups described, rewound, deleted.
+        Groups = "groups",
         /// Brokers and the cluster described.
         Cluster = "cluster",
         /// Liveness, readiness and health.
@@ -60,7 +66,7 @@ impl Api {
             Api::Publish | Api::CommitOffset | Api::Produce | Api::ProduceNdjson | Api::ProduceBatches => {
                 &[Phase::Queue, Phase::Append, Phase::Flush]
             }
-            Api::Fetch | Api::FetchBatches => &[Phase::Wait],
+            Api::Fetch | Api::FetchBatches | Api::Poll => &[Phase::Wait],
             _ => &[],
         }
     }

@@ -9,6 +9,7 @@ use super::*;
 fn the_registry_holds_exactly_the_catalogue() {
     let metrics = Metrics::new().expect("register");
     let _topic = metrics.topic("flights");
+    let _group = (metrics.groups().group("g"), metrics.groups().lag("g", "flights", 0));
     let listed: BTreeSet<String> = catalogue().iter().map(|family| family.name.to_owned()).collect();
     assert_eq!(listed.len(), catalogue().len(), "a name is listed twice");
     assert_eq!(metrics.0.registry.names(), listed);
@@ -18,6 +19,7 @@ fn the_registry_holds_exactly_the_catalogue() {
 fn type_help_and_labels_are_exported_as_listed() {
     let metrics = Metrics::new().expect("register");
     let _topic = metrics.topic("flights");
+    let _group = (metrics.groups().group("g"), metrics.groups().lag("g", "flights", 0));
     let text = metrics.encode().expect("encode");
     let exported = Exposition::parse(&text);
     for family in catalogue() {
@@ -195,4 +197,26 @@ impl Exposition {
         }
         parsed
     }
+}
+
+#[test]
+fn the_series_of_a_group_end_with_it() {
+    let metrics = Metrics::new().expect("register");
+    let (members, lag) = (metrics.groups().group("g"), metrics.groups().lag("g", "flights", 3));
+    members.set_members(2);
+    lag.set(7, Duration::from_millis(1500));
+    let text = metrics.encode().expect("encode");
+    for line in [
+        "pubg1_group_members{group=\"g\"} 2",
+        "pubg1_group_lag_seconds{group=\"g\",partition=\"3\",topic=\"flights\"} 1.5",
+        "pubg1_group_lag_records{group=\"g\",partition=\"3\",topic=\"flights\"} 7",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line} is missing from\n{text}");
+    }
+    drop((members, lag));
+    metrics.groups().rebalanced("member_left");
+    metrics.groups().rebalanced("nobody knows");
+    let text = metrics.encode().expect("encode");
+    assert!(!text.contains("group=\"g\""), "{text}");
+    assert!(text.contains("pubg1_group_rebalances_total{reason=\"member_left\"} 1"), "{text}");
 }
