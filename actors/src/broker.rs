@@ -21,7 +21,7 @@ use actix_rt::System;
 use pubg1_metrics::Metrics;
 use pubg1_model::{cluster::Incarnation, replication::StorageId};
 use pubg1_transport::{Network, TokioNetwork};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 use crate::{
@@ -33,6 +33,7 @@ use crate::{
     errors::StartError,
     fatal::Fatal,
     flusher::{BlockingPool, BlockingThreads},
+    forward::Tails,
     group_coordinator::{GroupCoordinatorHandle, start_group_coordinator},
     handles::BrokerHandle,
     metadata::{MetadataHandle, start_metadata},
@@ -51,7 +52,7 @@ pub(crate) use cluster_status::{
 pub(crate) use drain::{begin_drain, drain};
 pub(crate) use operations::{cancel_move, move_leader, move_replicas, rebalance, remove_broker, set_draining};
 pub(crate) use readiness::readiness;
-pub(crate) use topics::{create_topic, lookup};
+pub(crate) use topics::{create_topic, find, lookup};
 
 /// The pause between attempts to do something that the disk refuses at present.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -95,7 +96,8 @@ impl Ground {
         let threads = StartError::Threads;
         let pool = |name, count| BlockingPool::start(name, count, fatal).map_err(threads);
         let (flushers, flusher_threads) = pool("pubg1-flush", config.flusher_threads)?;
-        let (workers, worker_threads) = pool("pubg1-work", config.worker_threads)?;
+        let (workers, worker_threads) =
+            BlockingPool::start_keeping_one("pubg1-work", config.worker_threads, fatal).map_err(threads)?;
         let (cleaner, cleaner_thread) = pool("pubg1-clean", 1)?;
         let (metadata, metadata_thread) = pool("pubg1-meta", 1)?;
         let (states, state_thread) = pool("pubg1-state", 1)?;
@@ -207,6 +209,7 @@ fn start_on(
         rpc: Rpc::new(config.broker_id, config.founders()),
         clock_origin: tokio::time::Instant::now(),
         admission: Admission::new(config.admission),
+        openings: Arc::new(Semaphore::new(config.worker_threads.div_ceil(2))),
         config,
         metrics,
         fatal,
@@ -217,6 +220,7 @@ fn start_on(
         states,
         sources: Sources::default(),
         sessions: Sessions::default(),
+        tails: Tails::default(),
         phase: watch::Sender::new(Phase::Starting),
         obstacle: watch::Sender::new(None),
         table: Default::default(),
@@ -256,7 +260,8 @@ fn group(node: &NodeContext) -> GroupConfig {
     }
 }
 
-/// The life of a broker on its control arbiter: bring up, then follow the cluster image until the drain.
+/// The life of a broker on its control arbiter: bring up, then follow the cluster image. During a drain nothing comes or
+/// goes any more, but who leads is still told: others may need the replicas here until they are closed.
 async fn run(mut placement: Placement, controller: ControllerHandle, partitions_dir: std::path::PathBuf) {
     let (node, metadata) = (Arc::clone(&placement.node), placement.metadata.clone());
     let arbiters = placement.arbiters.clone();
@@ -265,6 +270,7 @@ async fn run(mut placement: Placement, controller: ControllerHandle, partitions_
     if !registration::register(&node, &metadata).await {
         return;
     }
+    actix_rt::spawn(registration::watch_registration(Arc::clone(&node), metadata.clone()));
     actix_rt::spawn(controller::beat(Arc::clone(&node), metadata.clone()));
     placement::remove_leftovers(&node, &metadata, partitions_dir).await;
     node.enter(Phase::Recovering);
@@ -279,10 +285,14 @@ async fn run(mut placement: Placement, controller: ControllerHandle, partitions_
     loop {
         tokio::select! {
             biased;
-            () = node.draining() => return,
+            () = node.drained() => return,
             changed = images.changed() => if changed.is_err() { return },
         }
-        placement.reconcile();
+        if node.is_draining() {
+            placement.tell();
+        } else {
+            placement.reconcile();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use pubg1_model::{BrokerId, TopicName, topic::TopicConfig};
+use pubg1_model::{BrokerId, TopicName, consumer_group::OFFSETS_RETENTION_MS_DEFAULT, topic::TopicConfig};
 use uuid::Uuid;
 
 use crate::{admission::AdmissionLimits, clock::Clock, errors::StartError, supervision::RestartPolicy};
@@ -74,6 +74,8 @@ pub struct BrokerConfig {
     /// A broker that is not heard from for this long is declared dead, and a leader that hears from no quorum of its
     /// followers steps down.
     pub session_timeout_ms: u64,
+    /// How long the offsets of a consumer group are kept that has no members any more, or never had any.
+    pub offsets_retention_ms: u64,
     /// How many restarts of an actor are borne.
     pub restart: RestartPolicy,
     /// The time of day.
@@ -107,6 +109,7 @@ impl BrokerConfig {
             partitions_default: 1,
             retention_check_interval_ms: 30_000,
             session_timeout_ms: 1000,
+            offsets_retention_ms: OFFSETS_RETENTION_MS_DEFAULT,
             restart: RestartPolicy::default(),
             clock: Clock::system(),
         }
@@ -146,6 +149,7 @@ impl BrokerConfig {
             ("append_timeout_ms", self.append_timeout_ms),
             ("session_timeout_ms", self.session_timeout_ms),
             ("retention_check_interval_ms", self.retention_check_interval_ms),
+            ("offsets_retention_ms", self.offsets_retention_ms),
             ("partitions_default", u64::from(self.partitions_default)),
         ] {
             if value == 0 {

@@ -38,11 +38,12 @@ struct ControllerSlot {
     node: Arc<NodeContext>,
     metadata: MetadataHandle,
     address: RwLock<Option<Addr<ControllerActor>>>,
+    lives: peers::Lives,
 }
 
 impl ControllerHandle {
     pub(crate) fn new(node: Arc<NodeContext>, metadata: MetadataHandle) -> Self {
-        Self(Arc::new(ControllerSlot { node, metadata, address: RwLock::new(None) }))
+        Self(Arc::new(ControllerSlot { node, metadata, address: RwLock::new(None), lives: peers::Lives::default() }))
     }
 
     fn set_address(&self, address: Option<Addr<ControllerActor>>) {

@@ -15,5 +15,5 @@ pub use admin::{
     StartError,
 };
 pub use data::{AppendError, LookupError, OfflineReason};
-pub use groups::{CommitOffsetError, CommittedOffsetError};
+pub use groups::{CommitOffsetError, CommittedOffsetError, GroupRequestError};
 pub use reads::{DeleteRecordsError, FetchError};

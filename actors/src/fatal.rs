@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use pubg1_model::BrokerId;
 use tokio::sync::watch;
 
 /// Why the broker cannot go on. The process should say it and end with a non-zero code: what is on
@@ -46,6 +47,14 @@ pub enum FatalError {
     Thread {
         /// The thread's name.
         thread: String,
+    },
+    /// This life of the broker is not the one that the cluster knows.
+    #[error("broker {broker} must end: {reason}")]
+    NotRegistered {
+        /// The broker.
+        broker: BrokerId,
+        /// What the cluster knows instead.
+        reason: String,
     },
 }
 

@@ -14,7 +14,7 @@ use pubg1_model::{
 };
 use pubg1_model::{cluster::Incarnation, replication::StorageId};
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use uuid::Uuid;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     admission::Admission,
     fatal::Fatal,
     flusher::{BlockingPool, BlockingThreads},
+    forward::Tails,
     node::{NodeContext, Phase},
     partition::counting,
     replica_states::ReplicaStates,
@@ -84,6 +85,7 @@ pub(crate) fn bare_node(config: BrokerConfig) -> (Arc<NodeContext>, Vec<Blocking
         registration: OnceLock::new(),
         rpc: Rpc::new(config.broker_id, Vec::new()),
         admission: Admission::new(config.admission),
+        openings: Arc::new(Semaphore::new(1)),
         config,
         metrics: Metrics::new().unwrap(),
         fatal,
@@ -94,6 +96,7 @@ pub(crate) fn bare_node(config: BrokerConfig) -> (Arc<NodeContext>, Vec<Blocking
         states,
         sources: Sources::default(),
         sessions: Sessions::default(),
+        tails: Tails::default(),
         phase: watch::Sender::new(Phase::Starting),
         obstacle: watch::Sender::new(None),
         table: Default::default(),

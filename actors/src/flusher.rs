@@ -5,6 +5,9 @@
 //! permits: a partition has at most one flush and one piece of slow work outstanding, and what it appends
 //! meanwhile is covered by its next flush.
 //!
+//! What a pool does is done in the order of its [`Urgency`]: an election waits for no client's read and for no log that
+//! is opened, and one of the workers is kept for it.
+//!
 //! In a simulation there are no threads: a job is a task on the one there is, and takes a little virtual time.
 
 use std::{
@@ -22,10 +25,55 @@ use crate::fatal::{Fatal, FatalError};
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// Which jobs go before which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// Steps of an election: nobody leads until they are done.
+    Election,
+    /// What followers wait for, and commits with them.
+    Replication,
+    /// Anything else.
+    Usual,
+}
+
 #[derive(Default)]
 struct Queue {
-    jobs: VecDeque<Job>,
+    /// By urgency.
+    jobs: [VecDeque<Job>; 3],
+    /// How many jobs of less urgency than elections run, and may run at once.
+    others: usize,
+    others_max: usize,
     closed: bool,
+}
+
+impl Queue {
+    fn push(&mut self, urgency: Urgency, job: Job) {
+        let [elections, replication, usual] = &mut self.jobs;
+        match urgency {
+            Urgency::Election => elections,
+            Urgency::Replication => replication,
+            Urgency::Usual => usual,
+        }
+        .push_back(job);
+    }
+
+    /// The next job that may run, and whether it is one of those that leave a thread for elections.
+    fn pop(&mut self) -> Option<(Job, bool)> {
+        let [elections, others @ ..] = &mut self.jobs;
+        if let Some(job) = elections.pop_front() {
+            return Some((job, false));
+        }
+        if self.others == self.others_max {
+            return None;
+        }
+        let job = others.iter_mut().find_map(VecDeque::pop_front)?;
+        self.others += 1;
+        Some((job, true))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.jobs.iter().all(VecDeque::is_empty)
+    }
 }
 
 #[derive(Default)]
@@ -43,17 +91,26 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next job; `None` when the pool is closed and empty.
-    fn next(&self) -> Option<Job> {
+    /// The next job, and whether it has to be [ended](Self::end_other); `None` when the pool is closed and empty.
+    fn next(&self) -> Option<(Job, bool)> {
         let mut queue = self.lock();
         loop {
-            if let Some(job) = queue.jobs.pop_front() {
-                return Some(job);
+            if let Some(next) = queue.pop() {
+                return Some(next);
             }
-            if queue.closed {
+            if queue.closed && queue.is_empty() {
                 return None;
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn end_other(&self) {
+        let mut queue = self.lock();
+        queue.others -= 1;
+        // This thread looks for the next job itself; one that was kept waits for the end.
+        if queue.closed {
+            self.changed.notify_all();
         }
     }
 }
@@ -65,7 +122,17 @@ pub(crate) struct BlockingPool(Arc<Shared>);
 impl BlockingPool {
     /// Starts `threads` threads named `name-0`, `name-1`, …
     pub(crate) fn start(name: &str, threads: usize, fatal: &Fatal) -> io::Result<(Self, BlockingThreads)> {
-        let pool = Self(Arc::default());
+        Self::start_with(name, threads, threads, fatal)
+    }
+
+    /// The same; one of them, if there are several, is kept for elections.
+    pub(crate) fn start_keeping_one(name: &str, threads: usize, fatal: &Fatal) -> io::Result<(Self, BlockingThreads)> {
+        Self::start_with(name, threads, threads.saturating_sub(1).max(1), fatal)
+    }
+
+    fn start_with(name: &str, threads: usize, others_max: usize, fatal: &Fatal) -> io::Result<(Self, BlockingThreads)> {
+        let queue = Queue { others_max, ..Queue::default() };
+        let pool = Self(Arc::new(Shared { queue: Mutex::new(queue), ..Shared::default() }));
         let mut running = BlockingThreads { pool: pool.clone(), threads: Vec::with_capacity(threads) };
         for n in 0..threads {
             let (shared, fatal, name) = (Arc::clone(&pool.0), fatal.clone(), format!("{name}-{n}"));
@@ -80,9 +147,14 @@ impl BlockingPool {
 
     /// Queues `job`. A job that is refused, because the pool is closed, is dropped.
     pub(crate) fn submit(&self, job: impl FnOnce() + Send + 'static) {
+        self.submit_as(Urgency::Usual, job);
+    }
+
+    /// The same for a job that others may wait for.
+    pub(crate) fn submit_as(&self, urgency: Urgency, job: impl FnOnce() + Send + 'static) {
         let mut queue = self.0.lock();
         if !queue.closed {
-            queue.jobs.push_back(Box::new(job));
+            queue.push(urgency, Box::new(job));
             self.0.changed.notify_one();
             drop(queue);
             #[cfg(any(test, feature = "testing"))]
@@ -115,7 +187,8 @@ impl BlockingPool {
 impl BlockingPool {
     /// A pool without threads, for a broker of a simulation.
     pub(crate) fn simulated(fatal: &Fatal) -> Self {
-        Self(Arc::new(Shared { simulated: Some(fatal.clone()), ..Shared::default() }))
+        let queue = Queue { others_max: usize::MAX, ..Queue::default() };
+        Self(Arc::new(Shared { queue: Mutex::new(queue), simulated: Some(fatal.clone()), ..Shared::default() }))
     }
 
     /// The machine has crashed: nothing that is queued runs any more, and what it holds is let go.
@@ -129,7 +202,7 @@ impl BlockingPool {
     }
 
     fn pop(&self) -> Option<Job> {
-        self.0.lock().jobs.pop_front()
+        self.0.lock().pop().map(|(job, _)| job)
     }
 
     /// Lets the next job run after a while, as a task. The machine may have crashed under the one who asks: then
@@ -155,8 +228,11 @@ fn simulated_delay(luck: f64) -> std::time::Duration {
 }
 
 fn work(shared: &Shared, fatal: &Fatal, thread: &str) {
-    while let Some(job) = shared.next() {
+    while let Some((job, leaves_one)) = shared.next() {
         run(job, fatal, thread);
+        if leaves_one {
+            shared.end_other();
+        }
     }
 }
 
@@ -221,6 +297,31 @@ mod tests {
         drop(sender);
         assert_eq!(results.iter().collect::<Vec<_>>(), (0..100).collect::<Vec<_>>());
         pool.submit(|| panic!("a closed pool runs nothing"));
+    }
+
+    #[test]
+    fn an_election_waits_for_nothing_and_replication_for_what_runs() {
+        let (pool, threads) = BlockingPool::start_keeping_one("test", 2, &Fatal::new()).unwrap();
+        let (sender, results) = mpsc::channel();
+        let (resume, held) = mpsc::channel::<()>();
+        let (begun, has_begun) = mpsc::channel();
+        pool.submit(move || {
+            begun.send(()).unwrap();
+            held.recv().unwrap_or_default();
+        });
+        has_begun.recv().unwrap();
+        let tell = |what: &'static str| {
+            let sender = sender.clone();
+            move || sender.send(what).unwrap()
+        };
+        pool.submit(tell("usual"));
+        pool.submit_as(Urgency::Replication, tell("replication"));
+        pool.submit_as(Urgency::Election, tell("election"));
+        assert_eq!(results.recv().unwrap(), "election");
+        assert!(results.try_recv().is_err(), "one thread is kept");
+        drop(resume);
+        assert_eq!([results.recv().unwrap(), results.recv().unwrap()], ["replication", "usual"]);
+        threads.finish();
     }
 
     #[tokio::test]

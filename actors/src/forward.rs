@@ -1,12 +1,12 @@
 //! Operations of clients that reach a broker which does not lead the partition: sent on to the one that does.
 //!
 //! Any broker takes any request. What the replica here cannot serve goes to the leader that the cluster image names,
-//! as a request of kinds 30 to 39 (40 and 41 for the offsets of groups, see
+//! as a request of kinds 30 to 39 (40 to 49 for consumer groups, see
 //! [`group_coordinator`](crate::group_coordinator)). The broker that receives one answers from its own replica or not
 //! at all, so a request travels once, whatever the two brokers believe.
 //!
 //! [`messages`] is what travels, [`answers`] the receiving end, [`route`] finds the leader and waits for one, [`remote`]
-//! asks it.
+//! asks it. [`tails`] waits there for new records.
 //!
 //! # When a request is sent again
 //!
@@ -20,12 +20,14 @@ mod messages;
 mod refusal;
 mod remote;
 mod route;
+mod tails;
 
 pub(crate) use answers::answer;
-pub(crate) use messages::{Place, kind};
+pub(crate) use messages::Place;
 pub(crate) use refusal::Refusal;
 pub(crate) use remote::{ask_in_sync, ask_replica_batches, ask_replica_status};
 pub(crate) use route::{Absent, Leader, PATIENCE, Patience, Route};
+pub(crate) use tails::Tails;
 
 #[cfg(test)]
 mod tests;

@@ -1,42 +1,56 @@
-//! Consumer groups: for now, the offsets that they have committed.
+//! Consumer groups: who reads what, how far they are, and the consumers over HTTP among them.
 //!
-//! An offset is a record in the internal, compacted topic `__consumer_offsets`, in the partition that the
-//! group hashes to, in Kafka's format. It is appended with `acks=all`, and neither the coordinator's memory
-//! nor the client hears of it before it is committed. A coordinator that takes a partition over reads it
-//! from the start; until then it answers with a retriable error.
+//! All of it is records in the internal, compacted topic `__consumer_offsets`, in the partition that the group hashes
+//! to: committed offsets and groups in Kafka's format, consumer instances beside them. The coordinator of a group is the
+//! broker that leads that partition; any broker takes a request and brings it there, see [`routed`].
 //!
-//! The coordinator of a group is the broker that leads the group's partition. Any broker takes a commit or a question
-//! and brings it there, see [`routed`].
+//! [`group`] is one group and what can be asked of it, without waiting for anything. [`shard`] is one partition: a
+//! request changes its groups at once, and is answered when the records of the change are committed; when they are not,
+//! the partition is read again ([`follow`], [`replay`]). A coordinator that takes a partition over reads it from the
+//! start; until then it answers with a retriable error.
 
 mod actor;
+mod call;
+mod follow;
+mod group;
+mod lag;
 mod messages;
-mod offsets;
+mod outbox;
+mod replay;
 mod routed;
+mod sample;
 mod shard;
+mod topics;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use actix::{Addr, Context, Handler, Message, dev::ToEnvelope};
 use pubg1_metrics::{ActorKind, RejectReason};
 use pubg1_model::{
-    GroupId, PartitionId, TopicName, TopicPartition,
-    offset_commit::{OffsetCommitKey, OffsetCommitValue},
+    GroupId, InstanceName, LeaderEpoch, PartitionId, TopicName, TopicPartition,
+    consumer_instance::Edge,
     topic::{CleanupPolicy, TopicConfig},
 };
-use tokio::sync::oneshot;
+use pubg1_transport::PeerState;
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    errors::{AppendError, CommitOffsetError, CommittedOffsetError},
+    broker,
+    errors::{AppendError, GroupRequestError, LookupError},
     metadata::MetadataHandle,
     node::NodeContext,
 };
 use actor::GroupCoordinatorActor;
-use messages::{Commit, Fetch, ForgetTopic, Quiesce};
+use call::{Call, Reply};
+use group::Refused;
+use messages::{Asked, List, Listed, Quiesce, WatchAssignment};
+use shard::Client;
 
 pub(crate) use actor::start_group_coordinator;
+pub(crate) use call::{BeginPoll, InstanceRequest, Reply as GroupReply, Request as GroupRequest};
 pub(crate) use routed::answer;
 
 /// How many partitions the offsets topic has. Fixed: a group's partition follows from it.
@@ -75,11 +89,51 @@ struct CoordinatorSlot {
     node: Arc<NodeContext>,
     metadata: MetadataHandle,
     address: RwLock<Option<Addr<GroupCoordinatorActor>>>,
+    /// Numbers of polls and assignments that were drawn here.
+    numbers: AtomicU64,
+    unsettled: Unsettled,
+    /// Places for those who wait for another broker to say that an assignment has changed.
+    waiters: Semaphore,
+}
+
+/// How many wait for other brokers at once: a quarter of what a connection takes.
+const WAITERS_MAX: usize = 64;
+
+/// Partitions with an append that may come to lie in the log later, though nobody here waits for it any more. It
+/// outlives the actor.
+#[derive(Default)]
+struct Unsettled(Mutex<BTreeMap<PartitionId, LeaderEpoch>>);
+
+impl Unsettled {
+    /// An append begins.
+    fn begin(&self, partition: PartitionId, epoch: LeaderEpoch) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, epoch);
+    }
+
+    /// All appends of this epoch until now are in the log, or never will be.
+    fn settle(&self, partition: PartitionId, epoch: LeaderEpoch) {
+        let mut epochs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if epochs.get(&partition) == Some(&epoch) {
+            epochs.remove(&partition);
+        }
+    }
+
+    fn is_unsettled(&self, partition: PartitionId, epoch: LeaderEpoch) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&partition) == Some(&epoch)
+    }
 }
 
 impl GroupCoordinatorHandle {
     pub(crate) fn new(node: Arc<NodeContext>, metadata: MetadataHandle) -> Self {
-        Self(Arc::new(CoordinatorSlot { node, metadata, address: RwLock::new(None) }))
+        Self(Arc::new(CoordinatorSlot {
+            node,
+            metadata,
+            address: RwLock::new(None),
+            // 0 stands for none.
+            numbers: AtomicU64::new(1),
+            unsettled: Unsettled::default(),
+            waiters: Semaphore::new(WAITERS_MAX),
+        }))
     }
 
     fn set_address(&self, address: Option<Addr<GroupCoordinatorActor>>) {
@@ -104,54 +158,80 @@ impl GroupCoordinatorHandle {
         true
     }
 
-    /// Commits with the coordinator here.
-    async fn commit_here(&self, key: OffsetCommitKey, value: OffsetCommitValue) -> Result<(), CommitOffsetError> {
+    /// Whether a partition exists, as far as is known here.
+    pub(crate) fn check_partition(&self, partition: &TopicPartition) -> Result<(), LookupError> {
+        let TopicPartition { topic, partition } = partition;
+        broker::find(&self.0.node, &self.0.metadata.image(), topic, *partition).map(drop)
+    }
+
+    /// Asks the coordinator here.
+    async fn call_here(&self, call: Call, edge: Edge, in_vain: bool) -> Result<Reply, Refused> {
         let node = &self.0.node;
         let retry_after_ms = node.retry_after_ms();
-        let group = key.group.clone();
-        let (encoded_key, encoded_value) = (key.encode()?, value.encode()?);
-        let bytes = u64::try_from(encoded_key.len() + encoded_value.len()).unwrap_or(u64::MAX);
-        let permit = node.admit(ActorKind::GroupCoordinator, bytes)?;
+        let group = call.group.clone();
+        let permit = node.admit(ActorKind::GroupCoordinator, call.what.bytes()).map_err(GroupRequestError::from)?;
         let in_mailbox = node.metrics.actor(ActorKind::GroupCoordinator).sent();
         let (reply, answer) = oneshot::channel();
         let partition = partition_of(&group);
-        let commit = Commit { partition, key, value, encoded_key, encoded_value, reply, permit, in_mailbox };
-        if !self.post(commit) {
-            return Err(CommitOffsetError::Loading { group, retry_after_ms });
+        if !self.post(Asked { partition, call, edge, in_vain, client: Client { reply, permit }, in_mailbox }) {
+            return Err(GroupRequestError::Loading { group, retry_after_ms }.into());
         }
+        // A dropped reply means that the actor died with the request in its hands.
         let unknown = || node.fatal.get().map_or(AppendError::OutcomeUnknown { retry_after_ms }, AppendError::Failed);
-        answer.await.unwrap_or_else(|_| Err(unknown().into()))
+        answer.await.unwrap_or_else(|_| Err(GroupRequestError::from(unknown()).into()))
     }
 
-    /// What a group has committed, as the coordinator here knows it: in one partition, or everywhere.
-    async fn committed_here(
+    /// The versions of an instance's assignment, from the coordinator here.
+    async fn watch_assignment(
         &self,
         group: GroupId,
-        only: Option<TopicPartition>,
-    ) -> Result<BTreeMap<TopicPartition, OffsetCommitValue>, CommittedOffsetError> {
+        instance: InstanceName,
+    ) -> Result<watch::Receiver<u64>, GroupRequestError> {
         let node = &self.0.node;
-        let retry_after_ms = node.retry_after_ms();
-        let permit = node.admit(ActorKind::GroupCoordinator, 0).map_err(|refusal| match refusal {
-            AppendError::Draining => CommittedOffsetError::Draining,
-            _ => CommittedOffsetError::Loading { group: group.clone(), retry_after_ms },
-        })?;
-        let in_mailbox = node.metrics.actor(ActorKind::GroupCoordinator).sent();
+        let permit = node.admit(ActorKind::GroupCoordinator, 0)?;
         let (reply, answer) = oneshot::channel();
         let partition = partition_of(&group);
-        let fetch = Fetch { partition, group: group.clone(), only, reply, permit, in_mailbox };
-        let loading = || CommittedOffsetError::Loading { group, retry_after_ms };
-        if !self.post(fetch) {
-            return Err(loading());
+        let loading = GroupRequestError::Loading { group: group.clone(), retry_after_ms: node.retry_after_ms() };
+        if !self.post(WatchAssignment { partition, group, instance, reply, permit }) {
+            return Err(loading);
         }
-        answer.await.unwrap_or_else(|_| Err(loading()))
+        answer.await.unwrap_or(Err(loading))
     }
 
-    /// Removes what groups have committed in a topic that was deleted.
-    pub(crate) fn forget_topic(&self, topic: TopicName) {
-        self.post(ForgetTopic { topic });
+    /// What the coordinator here knows of.
+    async fn list_here(&self) -> Listed {
+        let Ok(permit) = self.0.node.admit(ActorKind::GroupCoordinator, 0) else { return Listed::default() };
+        let (reply, answer) = oneshot::channel();
+        self.post(List { reply, permit });
+        answer.await.unwrap_or_default()
     }
 
-    /// Resolves when every commit that was taken is answered.
+    /// Whether a broker that polls for clients does not live any more, as far as is known here.
+    fn is_gone(&self, edge: Edge) -> bool {
+        let node = &self.0.node;
+        if edge.broker == node.config.broker_id {
+            return edge.incarnation != node.transport_incarnation();
+        }
+        let image = self.0.metadata.image();
+        let registered = image.brokers.get(&edge.broker).map(|broker| broker.incarnation.as_u64());
+        if registered != Some(edge.incarnation) {
+            return true;
+        }
+        let Some(client) = node.rpc.client(edge.broker) else { return false };
+        let states = client.state();
+        let state = states.borrow();
+        match &*state {
+            PeerState::Idle => {
+                client.connect();
+                false
+            }
+            PeerState::Connected { incarnation, .. } => *incarnation != edge.incarnation,
+            PeerState::Refused { .. } | PeerState::Unreachable { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Resolves when everything that was taken is answered.
     pub(crate) async fn quiesce(&self) {
         let (quiet, answer) = oneshot::channel();
         if self.post(Quiesce { quiet }) {

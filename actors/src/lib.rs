@@ -75,13 +75,15 @@ pub use clock::Clock;
 pub use config::{BrokerConfig, DefaultTopic, FlushPolicy};
 pub use errors::{
     AlterTopicError, AppendError, ClusterChangeError, CommitOffsetError, CommittedOffsetError, CreateTopicError,
-    DeleteRecordsError, DeleteTopicError, FetchError, LookupError, MetadataUnavailable, OfflineReason, ProducerIdError,
-    StartError,
+    DeleteRecordsError, DeleteTopicError, FetchError, GroupRequestError, LookupError, MetadataUnavailable,
+    OfflineReason, ProducerIdError, StartError,
 };
 pub use fatal::FatalError;
 pub use handles::{
-    Broker, BrokerHandle, BrokerState, Check, ClusterStatus, DeletedRecords, DrainReport, MetadataGroup, NewTopic,
-    OfflinePartition, PartitionHandle, PlannedMove, Readiness,
+    Broker, BrokerHandle, BrokerState, Check, ClusterStatus, CommittedOffset, DeletedRecords, Delivered,
+    DeliveredRange, DrainReport, GroupDescription, GroupList, GroupListing, GroupMember, GroupPartition, GroupStatus,
+    GroupsHandle, InstanceDescription, LagSample, MetadataGroup, NewInstance, NewTopic, OfflinePartition,
+    OffsetToCommit, POLL_HELD_MAX, PartitionHandle, PlannedMove, PollGrant, PollRequest, Readiness,
 };
 pub use partition::{
     Acks, AppendPhases, AppendReply, AppendRequest, Appended, Fetched, LeaderView, PartitionStatus, PartitionView,

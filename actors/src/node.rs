@@ -8,7 +8,7 @@ use std::{
 
 use pubg1_metrics::{ActorKind, Metrics, NodeState, RejectReason, ThrottleReason};
 use pubg1_model::{PartitionId, TopicName, cluster::Incarnation, replication::StorageId};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     admission::{Admission, Budget, Permit, Refusal},
@@ -17,6 +17,7 @@ use crate::{
     errors::AppendError,
     fatal::Fatal,
     flusher::BlockingPool,
+    forward::Tails,
     partition::PartitionSlot,
     replica_states::{PartitionKey, ReplicaStates},
     replicator::{Sessions, Sources},
@@ -56,6 +57,8 @@ pub(crate) struct NodeContext {
     pub(crate) flushers: BlockingPool,
     /// Threads that open, close and remove logs, and search them.
     pub(crate) workers: BlockingPool,
+    /// How many logs may be opened at once: fewer than there are workers.
+    pub(crate) openings: Arc<Semaphore>,
     /// The thread that compacts: slow work, which the others need not wait for.
     pub(crate) cleaner: BlockingPool,
     /// The thread that stores the metadata, in order: an election waits for nobody's records.
@@ -66,6 +69,8 @@ pub(crate) struct NodeContext {
     pub(crate) sources: Sources,
     /// The brokers that follow partitions led here.
     pub(crate) sessions: Sessions,
+    /// The partitions of other brokers whose next records are waited for here.
+    pub(crate) tails: Tails,
     pub(crate) phase: watch::Sender<Phase>,
     /// Why the start does not get on, if so.
     pub(crate) obstacle: watch::Sender<Obstacle>,
@@ -111,6 +116,13 @@ impl NodeContext {
         let mut phases = self.phase.subscribe();
         // The sender lives in `self`, so the wait cannot fail.
         phases.wait_for(|phase| *phase >= Phase::Draining).await.map(drop).unwrap_or_default();
+    }
+
+    /// Resolves when the broker has shut down.
+    pub(crate) async fn drained(&self) {
+        let mut phases = self.phase.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        phases.wait_for(|phase| *phase >= Phase::Drained).await.map(drop).unwrap_or_default();
     }
 
     /// Takes a permit for a request to an actor of `kind`, or says at once why not.

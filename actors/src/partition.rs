@@ -178,8 +178,8 @@ pub struct PartitionView {
     pub adopted_epoch: Option<LeaderEpoch>,
     /// The replicas that have what is committed and keep up, the leader among them. Known to the leader only.
     pub in_sync: Arc<[BrokerId]>,
-    /// The replicas of the move that is under way when it can be ended, as the leader sees it.
-    pub move_complete: Option<Vec<BrokerId>>,
+    /// The metadata version that the move which is under way began with, when it can be ended, as the leader sees it.
+    pub move_complete: Option<u64>,
     /// The epoch that this replica is named as the leader of and cannot lead: it wants a new one.
     pub resigned: Option<LeaderEpoch>,
 }

@@ -12,7 +12,10 @@
 use std::{
     collections::HashMap,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use pubg1_model::{
@@ -74,7 +77,12 @@ impl Life {
     /// Whether what counted in this life may be missing from the logs after it.
     fn may_have_lost(&self, boot_id: Option<&str>) -> bool {
         let same_boot = self.boot_id.is_some() && self.boot_id.as_deref() == boot_id;
-        self.counting == Counting::LogEnd && !self.is_over && !same_boot
+        self.has_unflushed() && !same_boot
+    }
+
+    /// Whether records that count may be in the page cache alone.
+    fn has_unflushed(&self) -> bool {
+        self.counting == Counting::LogEnd && !self.is_over
     }
 }
 
@@ -106,6 +114,9 @@ struct Inner {
     writer: BlockingPool,
     fatal: Fatal,
     life: Life,
+    /// The life before counted records before they were flushed, and its logs have not all been flushed by this one: on
+    /// disk this life counts them, too.
+    inherits_unflushed: AtomicBool,
 }
 
 impl ReplicaStates {
@@ -120,12 +131,13 @@ impl ReplicaStates {
         let path = dir.join(FILE);
         let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path)?;
         let life = Life { boot_id, counting, is_over: false };
-        let rows = begin_life(&database, &life)?;
+        let (rows, inherits_unflushed) = begin_life(&database, &life)?;
+        let inherits_unflushed = AtomicBool::new(inherits_unflushed);
         if let Err(error) = fill_holes(&path) {
             tracing::warn!(file = %path.display(), %error, "no space is kept for the state of replicas");
         }
         let (database, rows, queue) = (Mutex::new(Some(database)), Mutex::new(rows), Mutex::default());
-        Ok(Self(Arc::new(Inner { database, rows, queue, writer, fatal: fatal.clone(), life })))
+        Ok(Self(Arc::new(Inner { database, rows, queue, writer, fatal: fatal.clone(), life, inherits_unflushed })))
     }
 
     /// The row of a replica, as it was last handed in.
@@ -212,6 +224,24 @@ impl ReplicaStates {
         Ok(true)
     }
 
+    /// Whether records that count may not be flushed: those of this life, or of one before.
+    pub(crate) fn counts_unflushed(&self) -> bool {
+        self.0.life.counting == Counting::LogEnd || self.0.inherits_unflushed.load(Ordering::Acquire)
+    }
+
+    /// Every log has been opened and flushed: what the life before left unflushed is on disk now.
+    pub(crate) fn settle(&self) {
+        if self.0.inherits_unflushed.swap(false, Ordering::AcqRel) {
+            let states = self.clone();
+            self.0.writer.submit(move || {
+                let database = lock(&states.0.database);
+                if let Some(Err(error)) = database.as_ref().map(|database| write_life(database, &states.0.life)) {
+                    tracing::warn!(%error, "that every log is flushed is not noted; after a power cut replicas start over");
+                }
+            });
+        }
+    }
+
     /// The thread that writes.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn writer(&self) -> &BlockingPool {
@@ -252,11 +282,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Reads every row; marks them all when what they stand for may be lost. One transaction: a crash in between leaves
-/// the former life to be judged again.
-fn begin_life(database: &Database, life: &Life) -> Result<HashMap<PartitionKey, ReplicaRow>, redb::Error> {
+/// the former life to be judged again. The second value: whether the former life left records unflushed that count and
+/// are still there; the new one is stored as one that does the same, until they are on disk.
+fn begin_life(database: &Database, life: &Life) -> Result<(HashMap<PartitionKey, ReplicaRow>, bool), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate)?;
     let mut rows = HashMap::new();
+    let inherits_unflushed;
     {
         let mut lives = transaction.open_table(LIFE)?;
         let former: Option<Life> = lives.get(LAST)?.and_then(|stored| decode(stored.value()));
@@ -268,7 +300,9 @@ fn begin_life(database: &Database, life: &Life) -> Result<HashMap<PartitionKey, 
                 rows.insert(decode_key(key.value()), row);
             }
         }
-        if former.is_some_and(|former| former.may_have_lost(life.boot_id.as_deref())) && !rows.is_empty() {
+        let has_lost = former.as_ref().is_some_and(|former| former.may_have_lost(life.boot_id.as_deref()));
+        inherits_unflushed = !has_lost && former.as_ref().is_some_and(Life::has_unflushed);
+        if has_lost && !rows.is_empty() {
             tracing::warn!(
                 replicas = rows.len(),
                 "the machine went down before everything was flushed: replicas that others keep, too, start over"
@@ -278,10 +312,11 @@ fn begin_life(database: &Database, life: &Life) -> Result<HashMap<PartitionKey, 
                 table.insert(&encode_key(*key), encode(row).as_slice())?;
             }
         }
-        lives.insert(LAST, encode(life).as_slice())?;
+        let counting = if inherits_unflushed { Counting::LogEnd } else { life.counting };
+        lives.insert(LAST, encode(&Life { counting, ..life.clone() }).as_slice())?;
     }
     transaction.commit()?;
-    Ok(rows)
+    Ok((rows, inherits_unflushed))
 }
 
 fn write_life(database: &Database, life: &Life) -> Result<(), redb::Error> {

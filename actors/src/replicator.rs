@@ -18,6 +18,7 @@
 //! The session is also how a leader knows that it still has followers: what its lease on reads rests on.
 
 mod actor;
+mod pace;
 mod source;
 mod wire;
 mod wishes;
@@ -27,4 +28,4 @@ pub(crate) use wire::{Outcome, Refusal, Wish};
 pub(crate) use wishes::Sources;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

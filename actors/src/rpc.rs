@@ -2,12 +2,14 @@
 //!
 //! A request has a *kind*, a control part made by serde, and a payload of bytes that serde never sees. The answer has
 //! the kind of its request. What belongs together has kinds of one decade, and one module that answers them; see
-//! [`kind`].
+//! [`kind`]. Protocol, replication and clients each have connections of their own; see [`lanes`].
 //!
 //! A broker may also ask itself: the request goes to its own dispatcher, so that a controller treats all brokers alike.
 
 mod dispatch;
+mod lanes;
 mod metadata;
+mod sealed;
 
 use std::{
     collections::BTreeMap,
@@ -19,8 +21,8 @@ use std::{
 use bytes::Bytes;
 use pubg1_model::BrokerId;
 use pubg1_transport::{
-    ControlError, Counters, Identity, Network, Payload, PeerClient, Peers, Request, RequestError, Response, Server,
-    TransportConfig, random_seed,
+    ControlError, Counters, Identity, Network, Payload, PeerClient, Request, RequestError, Response, Server,
+    TransportConfig,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
@@ -30,6 +32,9 @@ use crate::{
     metadata::MetadataHandle, node::NodeContext,
 };
 use dispatch::Dispatcher;
+use lanes::{Lane, Lanes};
+
+pub(crate) use lanes::CLIENT_WINDOW;
 
 /// The kinds of requests, by who answers them.
 pub(crate) mod kind {
@@ -93,25 +98,9 @@ impl From<RequestError> for RpcError {
     }
 }
 
-/// The clients of the peers, whatever network they use.
-trait Clients: Send + Sync {
-    fn client(&self, peer: BrokerId, address: &str) -> PeerClient;
-    fn remove(&self, peer: BrokerId);
-}
-
-impl<N: Network> Clients for Peers<N> {
-    fn client(&self, peer: BrokerId, address: &str) -> PeerClient {
-        Self::client(self, peer, address)
-    }
-
-    fn remove(&self, peer: BrokerId) {
-        Self::remove(self, peer);
-    }
-}
-
 /// What there is once the transport runs.
 struct Started {
-    clients: Box<dyn Clients>,
+    lanes: Lanes,
     own: Arc<Dispatcher>,
 }
 
@@ -147,16 +136,32 @@ impl Rpc {
     pub(crate) fn forget(&self, broker: BrokerId) {
         self.0.addresses.write().unwrap_or_else(PoisonError::into_inner).remove(&broker);
         if let Some(started) = self.0.started.get() {
-            started.clients.remove(broker);
+            started.lanes.remove(broker);
         }
     }
 
-    /// The connection to a broker; `None` while its address is unknown or the transport does not run yet, and for this
-    /// broker itself.
+    /// The connection that tells whether a broker lives; `None` while its address is unknown or the transport does not
+    /// run yet, and for this broker itself.
     pub(crate) fn client(&self, to: BrokerId) -> Option<PeerClient> {
+        self.on_lane(Lane::Protocol, to)
+    }
+
+    /// It is heard that a broker lives: connections to it that are down need not wait for their next attempt.
+    pub(crate) fn wake(&self, broker: BrokerId) {
+        if let Some((lanes, address)) = self.way(broker) {
+            lanes.wake(broker, &address);
+        }
+    }
+
+    fn on_lane(&self, lane: Lane, to: BrokerId) -> Option<PeerClient> {
+        let (lanes, address) = self.way(to)?;
+        Some(lanes.client(lane, to, &address))
+    }
+
+    fn way(&self, to: BrokerId) -> Option<(&Lanes, String)> {
         let started = self.0.started.get()?;
         let address = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner).get(&to)?.clone();
-        (to != self.0.broker && !address.is_empty()).then(|| started.clients.client(to, &address))
+        (to != self.0.broker && !address.is_empty()).then_some((&started.lanes, address))
     }
 
     /// Asks a broker and waits for its answer: the control part and the payload.
@@ -170,12 +175,23 @@ impl Rpc {
     ) -> Result<(A, Bytes), RpcError> {
         let request = Request::encode(kind, control).map_err(|error| RpcError::Misunderstood(error.to_string()))?;
         let response = self.ask(to, request.with_payload(payload), timeout).await?;
-        if response.kind != kind {
-            let reason = format!("broker {to} knows no requests of kind {kind}");
-            return Err(RpcError::Misunderstood(reason));
-        }
-        let answer = response.decode().map_err(|error| RpcError::Misunderstood(error.to_string()))?;
-        Ok((answer, response.payload.into_bytes()))
+        answer_of(to, kind, response)
+    }
+
+    /// As [`Self::call`], but goes on after the time while large answers arrive: see
+    /// [`PeerClient::request_while_arriving`]. The times: for the answer to begin, between its pieces, in total.
+    pub(crate) async fn call_while_arriving<Q: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        to: BrokerId,
+        kind: u16,
+        control: &Q,
+        (timeout, pause, at_most): (Duration, Duration, Duration),
+    ) -> Result<(A, Bytes), RpcError> {
+        let request = Request::encode(kind, control).map_err(|error| RpcError::Misunderstood(error.to_string()))?;
+        let client = self.on_lane(Lane::of(kind), to).ok_or_else(|| no_address(to))?;
+        let now = Instant::now();
+        let response = client.request_while_arriving(request, now + timeout, pause, now + at_most).await?;
+        answer_of(to, kind, response)
     }
 
     async fn ask(&self, to: BrokerId, request: Request, timeout: Duration) -> Result<Response, RpcError> {
@@ -186,9 +202,22 @@ impl Rpc {
             let answered = tokio::time::timeout_at(deadline, own.answer_own(request)).await;
             return answered.map_err(|_| RpcError::OutcomeUnknown("this broker did not answer in time".to_owned()));
         }
-        let client = self.client(to).ok_or_else(|| RpcError::NotSent(format!("broker {to} has no known address")))?;
+        let client = self.on_lane(Lane::of(request.kind), to).ok_or_else(|| no_address(to))?;
         Ok(client.request(request, deadline).await?)
     }
+}
+
+fn no_address(broker: BrokerId) -> RpcError {
+    RpcError::NotSent(format!("broker {broker} has no known address"))
+}
+
+/// The control part and the payload of an answer.
+fn answer_of<A: DeserializeOwned>(from: BrokerId, kind: u16, response: Response) -> Result<(A, Bytes), RpcError> {
+    if response.kind != kind {
+        return Err(RpcError::Misunderstood(format!("broker {from} knows no requests of kind {kind}")));
+    }
+    let answer = response.decode().map_err(|error| RpcError::Misunderstood(error.to_string()))?;
+    Ok((answer, response.payload.into_bytes()))
 }
 
 impl fmt::Debug for Rpc {
@@ -218,6 +247,8 @@ pub(crate) fn not_understood(error: &ControlError) -> Response {
 
 /// The largest record batch that a topic may allow has 64 MiB, and travels whole, be it forwarded or replicated.
 const FRAME_BYTES_MAX: u32 = 80 << 20;
+/// What a request or an answer may carry: a frame holds it beside its control part.
+pub(crate) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX as usize - (1 << 20);
 
 /// Starts clients and server at the transport's place. A port that cannot be had is fatal.
 pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place) {
@@ -226,12 +257,15 @@ pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place) {
         let node = Arc::clone(&services.node);
         let incarnation = node.transport_incarnation();
         let identity = Identity { cluster_id: node.cluster_id.clone(), broker_id: node.config.broker_id, incarnation };
-        let config = TransportConfig { frame_bytes_max: FRAME_BYTES_MAX, ..TransportConfig::default() };
+        let config = TransportConfig {
+            frame_bytes_max: FRAME_BYTES_MAX,
+            window_requests: CLIENT_WINDOW,
+            ..TransportConfig::default()
+        };
         let counters = Arc::new(Counters::default());
         let dispatcher = Arc::new(Dispatcher::new(services));
-        let clients =
-            Peers::new(network.clone(), identity.clone(), config.clone(), Arc::clone(&counters), random_seed());
-        let started = Started { clients: Box::new(clients), own: Arc::clone(&dispatcher) };
+        let lanes = Lanes::new(&network, &identity, &config, &counters);
+        let started = Started { lanes, own: Arc::clone(&dispatcher) };
         node.rpc.0.started.set(started).unwrap_or_default();
         let Some(address) = node.config.rpc_listen.clone() else { return };
         let listening = match network.bind(&address).await {

@@ -13,6 +13,8 @@
 
 #[path = "simulation/cluster.rs"]
 mod cluster;
+#[path = "simulation/consumers.rs"]
+mod consumers;
 #[path = "simulation/faults.rs"]
 mod faults;
 #[path = "simulation/history.rs"]
@@ -83,7 +85,15 @@ fn every_invariant_holds_whatever_goes_wrong() {
     println!("seeds {seeds:?}: {totals:#?}");
     if seeds.end - seeds.start >= 20 {
         // The runs were ones: everything that can go wrong did, and clients went on.
-        let expected = ["acknowledged", "reads", "group commits", "kills", "power cuts", "unflushed bytes lost"];
+        let expected = [
+            "acknowledged",
+            "reads",
+            "group commits",
+            "records consumed",
+            "kills",
+            "power cuts",
+            "unflushed bytes lost",
+        ];
         for what in expected.into_iter().chain(["cut links", "links cut one way", "held links", "slow links"]) {
             assert!(totals.get(what).is_some_and(|times| *times > 0), "no {what} in {totals:?}");
         }

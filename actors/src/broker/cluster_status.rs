@@ -132,7 +132,7 @@ pub(crate) async fn replica_batches(
     match own_slot(services, broker, topic, partition) {
         Some(slot) => slot.read_replica(from, max_bytes),
         None if broker == services.node.config.broker_id => Err(FetchError::NotReady { retry_after_ms }),
-        None => forward::ask_replica_batches(services, broker, place, from, max_bytes).await,
+        None => forward::ask_replica_batches(&services.node, broker, place, from, max_bytes).await,
     }
 }
 

@@ -45,11 +45,14 @@ impl Placement {
         Self { node, metadata, groups, arbiters, replicas }
     }
 
+    /// Tells the replicas here what the image says of them, and nothing more.
+    pub(super) fn tell(&self) {
+        self.replicas.tell(&self.metadata.image());
+    }
+
     /// Makes what runs here agree with the image.
     pub(super) fn reconcile(&mut self) {
-        for topic in self.replicas.follow(&self.metadata.image()) {
-            self.groups.forget_topic(topic);
-        }
+        self.replicas.follow(&self.metadata.image());
     }
 }
 
@@ -76,8 +79,8 @@ impl Replicas {
     }
 
     /// Starts the replicas that are new, ends those that are not kept here any more, and tells the others what has
-    /// changed. Returns the topics that are gone. The image must not be older than this broker's registration.
-    pub(crate) fn follow(&mut self, image: &ClusterImage) -> Vec<TopicName> {
+    /// changed. The image must not be older than this broker's registration.
+    pub(crate) fn follow(&mut self, image: &ClusterImage) {
         self.end_those_not_kept(image);
         let gone: Vec<TopicName> =
             self.topics.extract_if(|id, _| image.topic_by_id(*id).is_none()).map(|(_, name)| name).collect();
@@ -103,7 +106,17 @@ impl Replicas {
         }
         self.node.table.insert(started);
         self.node.sources.retain(|broker: BrokerId| broker != me && sources.contains(&broker));
-        gone
+    }
+
+    fn tell(&self, image: &ClusterImage) {
+        for topic in image.topics.values() {
+            for (partition, partition_image) in topic.numbered_partitions() {
+                let kept = partition_image.is_kept_by(self.node.config.broker_id);
+                if let Some(slot) = self.placed.get(&(topic.id, partition)).filter(|_| kept) {
+                    tell(slot, topic, partition_image, image.version);
+                }
+            }
+        }
     }
 
     fn end_those_not_kept(&mut self, image: &ClusterImage) {

@@ -60,10 +60,34 @@ pub(super) async fn register(node: &Arc<NodeContext>, metadata: &MetadataHandle)
         tokio::time::timeout(PAUSE * 10, images.changed()).await.map(drop).unwrap_or_default();
     }
     if !registered {
-        let reason = format!("another process has registered as broker {broker}; broker ids must be unique");
-        node.fatal.report(FatalError::Metadata { reason });
+        let reason = "another process registers under its number again and again; broker ids must be unique";
+        node.fatal.report(FatalError::NotRegistered { broker, reason: reason.to_owned() });
     }
     registered
+}
+
+/// Ends the process when the image shows another life of this broker, or none: two processes with one broker id have
+/// different disks, logs and votes, and only one of them can be the one that the cluster counts on.
+pub(super) async fn watch_registration(node: Arc<NodeContext>, metadata: MetadataHandle) {
+    let (broker, mine) = (node.config.broker_id, node.incarnation);
+    let mut images = metadata.images();
+    loop {
+        let registered = images.borrow_and_update().brokers.get(&broker).cloned();
+        let reason = match registered {
+            Some(known) if known.incarnation == mine => None,
+            Some(known) => Some(format!(
+                "another process has registered under its number, reached at {}; broker ids must be unique",
+                known.rpc_address
+            )),
+            None => Some("it was removed from the cluster".to_owned()),
+        };
+        if let Some(reason) = reason {
+            return node.fatal.report(FatalError::NotRegistered { broker, reason });
+        }
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Proposes a command again and again until it is stored, or refused as `harmless` says; says meanwhile what is in

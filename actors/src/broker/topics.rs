@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use pubg1_model::{
     BrokerId, PartitionId, TopicId, TopicName,
-    cluster::{ClusterImage, MetadataCommand, MetadataError, PARTITIONS_PER_TOPIC_MAX, TopicImage},
+    cluster::{ClusterImage, MetadataCommand, MetadataError, PARTITIONS_PER_TOPIC_MAX, PartitionImage, TopicImage},
     placement::{self, PlacementError},
     topic::TopicConfig,
 };
@@ -19,6 +19,7 @@ use crate::{
     handles::{NewTopic, PartitionHandle},
     metadata::{MetadataHandle, ProposeError},
     node::{NodeContext, Phase},
+    partition::{PartitionSlot, PartitionStatus},
     rpc::Services,
 };
 
@@ -33,6 +34,19 @@ pub(crate) fn lookup(
 ) -> Result<PartitionHandle, LookupError> {
     let node = &services.node;
     let image = services.metadata.image();
+    let (found, partition_image) = find(node, &image, topic, partition)?;
+    let alone = partition_image.replicas == [node.config.broker_id] && partition_image.moving_to.is_none();
+    let place = Place { topic_id: found.id, partition };
+    Ok(PartitionHandle::new(Arc::clone(services), found.name.clone(), place, alone))
+}
+
+/// A partition in the image.
+pub(crate) fn find<'i>(
+    node: &NodeContext,
+    image: &'i ClusterImage,
+    topic: &TopicName,
+    partition: PartitionId,
+) -> Result<(&'i TopicImage, &'i PartitionImage), LookupError> {
     let Some(found) = image.topic(topic) else {
         // It may exist, or come to exist, before the start is complete.
         return Err(match *node.phase.borrow() {
@@ -44,9 +58,7 @@ pub(crate) fn lookup(
         let partitions = u32::try_from(found.partitions.len()).unwrap_or(u32::MAX);
         return Err(LookupError::UnknownPartition { topic: topic.clone(), partition, partitions });
     };
-    let alone = partition_image.replicas == [node.config.broker_id] && partition_image.moving_to.is_none();
-    let place = Place { topic_id: found.id, partition };
-    Ok(PartitionHandle::new(Arc::clone(services), found.name.clone(), place, alone))
+    Ok((found, partition_image))
 }
 
 /// Creates a topic and waits until its partitions serve, or cannot.
@@ -62,7 +74,7 @@ pub(crate) async fn create_topic(services: &Services, topic: NewTopic) -> Result
     // The topic exists, whatever its partitions do; who asks them next hears it from them.
     timeout_at(deadline, led(metadata, image.id)).await.unwrap_or_default();
     for (partition, alone) in kept_here(node, &image) {
-        timeout_at(deadline, opened(node, &image.name, partition, alone)).await.unwrap_or_default();
+        timeout_at(deadline, opened(node, metadata, &image, partition, alone)).await.unwrap_or_default();
     }
     // The image after the leaders were set.
     Ok(metadata.image().topic_by_id(image.id).map_or(image, Arc::clone))
@@ -142,9 +154,15 @@ pub(super) async fn complete_start(node: Arc<NodeContext>, metadata: MetadataHan
         for (partition, alone) in kept_here(&node, topic) {
             tokio::select! {
                 () = node.draining() => return,
-                () = opened(&node, &topic.name, partition, alone) => {}
+                () = opened(&node, &metadata, topic, partition, alone) => {}
             }
         }
+    }
+    let is_open = |slot: &Arc<PartitionSlot>| {
+        !matches!(slot.view().status, PartitionStatus::Recovering | PartitionStatus::Offline(_))
+    };
+    if node.table.slots().iter().all(is_open) {
+        node.states.settle();
     }
     node.metrics.storage().set_recovery_duration(node.started_at.elapsed());
     if node.enter(Phase::Ready) {
@@ -159,10 +177,25 @@ fn kept_here(node: &NodeContext, topic: &TopicImage) -> impl Iterator<Item = (Pa
     kept.map(|(partition, placed)| (partition, placed.members().count() == 1))
 }
 
-/// Resolves when the log of a partition here is open. Offline is open, too: what there is to know is known, and the
-/// others need not wait for it.
-async fn opened(node: &NodeContext, topic: &TopicName, partition: PartitionId, alone: bool) {
-    node.table.placed(topic, partition).await.settled(alone).await;
+/// Resolves when the log of a partition here is open, or the partition is not kept here any more. Offline is open, too:
+/// what there is to know is known, and the others need not wait for it.
+async fn opened(
+    node: &NodeContext,
+    metadata: &MetadataHandle,
+    topic: &TopicImage,
+    partition: PartitionId,
+    alone: bool,
+) {
+    let is_not_kept = |image: &Arc<ClusterImage>| {
+        let placed = image.topic_by_id(topic.id).and_then(|topic| topic.partition(partition));
+        placed.is_none_or(|placed| !placed.is_kept_by(node.config.broker_id))
+    };
+    let mut images = metadata.images();
+    tokio::select! {
+        () = async { node.table.placed(&topic.name, partition).await.settled(alone).await } => {}
+        // The image's sender lives as long as the metadata's handle.
+        _ = images.wait_for(is_not_kept) => {}
+    }
 }
 
 /// Waits until a topic exists. The controller creates it, once enough brokers have registered to keep it.
@@ -204,4 +237,26 @@ async fn ensure_topic(
         }
     }
     node.obstacle.send_replace(None);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{Fixture, topic, within};
+
+    #[actix_rt::test]
+    async fn a_start_does_not_wait_for_what_is_deleted_meanwhile() {
+        let fixture = Fixture::new();
+        let broker = fixture.start().await;
+        let new = NewTopic { name: topic("short-lived"), partitions: None, replication_factor: None, config: None };
+        let image = within(broker.create_topic(new)).await.unwrap();
+        within(broker.delete_topic(&topic("short-lived"))).await.unwrap();
+        let (node, metadata) = (&broker.services().node, &broker.services().metadata);
+        crate::fixture::until(|| node.table.of_topic(&image.name).is_empty()).await;
+        // As a start does that read the image just before.
+        for (partition, alone) in kept_here(node, &image) {
+            within(opened(node, metadata, &image, partition, alone)).await;
+        }
+        broker.abort().await;
+    }
 }

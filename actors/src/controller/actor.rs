@@ -21,6 +21,9 @@ use crate::{
     supervision::{DeathGuard, Supervised, supervise},
 };
 
+/// The pause before the actor is told again what it was not told.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// The controller while this broker is it.
 struct Active {
     term: u64,
@@ -71,12 +74,13 @@ async fn follow_metadata(handle: ControllerHandle) {
     let me = handle.0.node.config.broker_id;
     loop {
         let term = leaders.borrow_and_update().as_ref().filter(|lead| lead.broker == me).map(|lead| lead.term);
-        handle.post(LeadershipChanged { term });
         let image = Arc::clone(&images.borrow_and_update());
-        handle.post(ImagePublished(image));
+        let told = handle.post(LeadershipChanged { term }) && handle.post(ImagePublished(image));
         let changed = tokio::select! {
             changed = leaders.changed() => changed,
             changed = images.changed() => changed,
+            // An actor that has just been started may run before its address is known.
+            () = tokio::time::sleep(AGAIN), if !told => Ok(()),
         };
         if changed.is_err() {
             return;
@@ -194,6 +198,8 @@ impl Handler<HeartbeatReceived> for ControllerActor {
 
     fn handle(&mut self, HeartbeatReceived { heartbeat, reply }: HeartbeatReceived, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
+        // It reaches this broker, so this one reaches it, too, as soon as it tries.
+        self.node().rpc.wake(heartbeat.broker);
         let answer = self.active.as_mut().map(|active| active.controller.on_heartbeat(&heartbeat, now_ms));
         // Whoever asked may have gone.
         reply.send(answer).map_err(drop).unwrap_or_default();
@@ -207,7 +213,7 @@ impl Handler<BrokerGone> for ControllerActor {
     fn handle(&mut self, gone: BrokerGone, ctx: &mut Context<Self>) {
         let now_ms = self.now_ms();
         if let Some(active) = &mut self.active {
-            active.controller.on_gone(gone.broker, gone.incarnation, now_ms);
+            active.controller.on_gone(gone.broker, Some(gone.incarnation), now_ms);
             self.drive(ctx);
         }
     }

@@ -1,5 +1,9 @@
 //! What other brokers ask of the controller here.
 
+use pubg1_model::{
+    cluster::ClusterImage,
+    controller::{Heartbeat, HeartbeatAnswer},
+};
 use pubg1_transport::{Request, Response};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -14,6 +18,10 @@ use crate::rpc::{self, kind};
 pub(crate) async fn answer(handle: &ControllerHandle, request: Request) -> Response {
     match request.kind {
         kind::HEARTBEAT => match request.decode() {
+            // Who is no more can be told by any broker, and may find no controller.
+            Ok(heartbeat) if is_over(&handle.0.metadata.image(), &heartbeat) => {
+                rpc::respond(kind::HEARTBEAT, &Some(HeartbeatAnswer { known: false, send_full: false, is_over: true }))
+            }
             Ok(heartbeat) => asked(handle, kind::HEARTBEAT, |reply| HeartbeatReceived { heartbeat, reply }).await,
             Err(error) => rpc::not_understood(&error),
         },
@@ -24,6 +32,12 @@ pub(crate) async fn answer(handle: &ControllerHandle, request: Request) -> Respo
         },
         _ => rpc::unknown(),
     }
+}
+
+/// Whether this life of a broker was registered and is no more.
+fn is_over(image: &ClusterImage, heartbeat: &Heartbeat) -> bool {
+    let registered = image.brokers.get(&heartbeat.broker).map(|known| known.incarnation);
+    image.version >= heartbeat.version && registered != Some(heartbeat.incarnation)
 }
 
 /// Asks the actor, and makes its answer a response.

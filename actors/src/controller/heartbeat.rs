@@ -10,10 +10,12 @@ use pubg1_model::{
 use pubg1_transport::{Payload, PeerState};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::{metadata::MetadataHandle, node::NodeContext, partition::PartitionStatus, rpc::kind};
+use crate::{fatal::FatalError, metadata::MetadataHandle, node::NodeContext, partition::PartitionStatus, rpc::kind};
 
 /// How often.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How often another broker is asked while there is no controller.
+const LONE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an answer may take: the next heartbeat does not wait for ever for the former.
 const TIMEOUT: Duration = Duration::from_millis(500);
 /// How long a broker that ends waits for the metadata log to take note: long enough for another one to decide.
@@ -32,6 +34,7 @@ struct Told {
 /// Sends heartbeats until the broker ends. It goes on during a drain: what is handed over must be told.
 pub(crate) async fn beat(node: Arc<NodeContext>, metadata: MetadataHandle) {
     let mut told = Told::default();
+    let mut last_asked = (node.config.broker_id, Instant::now());
     let (mut leaders, mut wishes) = (metadata.controller(), node.resigned.subscribe());
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,8 +51,41 @@ pub(crate) async fn beat(node: Arc<NodeContext>, metadata: MetadataHandle) {
         let controller = leaders.borrow_and_update().as_ref().map(|lead| (lead.broker, lead.term));
         if let Some(controller) = controller {
             tell(&node, &metadata, controller, &mut told).await;
+        } else if last_asked.1.elapsed() >= LONE_INTERVAL {
+            last_asked = (ask_another(&node, &metadata, last_asked.0).await, Instant::now());
         }
     }
+}
+
+/// Without a controller: hears from another broker, the one after `last`, whether this life of the broker is over.
+/// One whose place was taken by another process is not told anything any more.
+async fn ask_another(node: &NodeContext, metadata: &MetadataHandle, last: BrokerId) -> BrokerId {
+    let (image, me) = (metadata.image(), node.config.broker_id);
+    let others = || image.brokers.keys().copied().filter(|broker| *broker != me);
+    let Some(other) = others().find(|broker| *broker > last).or_else(|| others().next()) else { return last };
+    let heartbeat = Heartbeat {
+        broker: me,
+        incarnation: node.incarnation,
+        version: image.version,
+        resigned: Vec::new(),
+        led: Vec::new(),
+        full: false,
+    };
+    match node.rpc.call(other, kind::HEARTBEAT, &heartbeat, Payload::empty(), TIMEOUT).await {
+        Ok((Some(HeartbeatAnswer { is_over: true, .. }), _)) => end(node, other),
+        // It is no controller, or the next will say more.
+        Ok(_) => {}
+        Err(error) => {
+            tracing::debug!(broker = %other, %error, "without a controller, another broker was asked in vain")
+        }
+    }
+    other
+}
+
+/// This life of the broker is over, says another one.
+fn end(node: &NodeContext, by: BrokerId) {
+    let reason = format!("broker {by} knows another process under its number, or none; broker ids must be unique");
+    node.fatal.report(FatalError::NotRegistered { broker: node.config.broker_id, reason });
 }
 
 async fn tell(node: &NodeContext, metadata: &MetadataHandle, controller: (BrokerId, u64), told: &mut Told) {
@@ -69,7 +105,8 @@ async fn tell(node: &NodeContext, metadata: &MetadataHandle, controller: (Broker
     };
     let answered = node.rpc.call(controller.0, kind::HEARTBEAT, &heartbeat, Payload::empty(), TIMEOUT).await;
     match answered {
-        Ok((Some(HeartbeatAnswer { known, send_full }), _)) => {
+        Ok((Some(HeartbeatAnswer { is_over: true, .. }), _)) => end(node, controller.0),
+        Ok((Some(HeartbeatAnswer { known, send_full, .. }), _)) => {
             if !known {
                 tracing::debug!(controller = %controller.0, "the controller does not know this life of the broker yet");
             }
@@ -101,7 +138,7 @@ fn standing(node: &NodeContext) -> (Vec<LedPartition>, Vec<(TopicId, PartitionId
                 partition,
                 epoch: view.leader_epoch,
                 in_sync: view.in_sync.to_vec(),
-                move_complete: view.move_complete.clone(),
+                move_complete: view.move_complete,
             });
         }
     }

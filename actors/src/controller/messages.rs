@@ -29,7 +29,7 @@ pub(super) struct HeartbeatReceived {
 /// The port of a broker refuses connections: that life of it is over.
 pub(super) struct BrokerGone {
     pub(super) broker: BrokerId,
-    pub(super) incarnation: Option<Incarnation>,
+    pub(super) incarnation: Incarnation,
 }
 
 /// Replicas have promised an epoch.

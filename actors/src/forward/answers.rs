@@ -1,6 +1,6 @@
 //! The receiving end: answers from the replica here, and never sends anything on.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pubg1_model::{BrokerId, record_batch::ValidBatch};
@@ -20,6 +20,8 @@ use crate::{
     rpc::{self, Services, respond},
 };
 
+/// How long a broker may have another one wait for records: more than any client may, and no clock overflows.
+const WAIT_MAX: Duration = Duration::from_secs(300);
 /// A page of memory, or of a file.
 const PAGE_BYTES: usize = 4096;
 
@@ -146,7 +148,9 @@ async fn view(services: &Services, request: &Request) -> Result<Response, Contro
     let View { place, wait } = request.decode()?;
     let view = match (leader::<FetchError>(services, place), wait) {
         (Ok(slot), None) => slot.leader_view(),
-        (Ok(slot), Some(WaitAbove { offset, at_most })) => slot.wait_above(offset, Instant::now() + at_most).await,
+        (Ok(slot), Some(WaitAbove { offset, at_most })) => {
+            slot.wait_above(offset, Instant::now() + at_most.min(WAIT_MAX)).await
+        }
         (Err(error), _) => Err(error),
     };
     Ok(respond(kind::VIEW, &view))

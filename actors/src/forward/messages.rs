@@ -25,14 +25,10 @@ pub(crate) mod kind {
     pub(crate) const REPLICA_READ: u16 = 36;
     /// Which replicas are in sync, of many partitions at once.
     pub(crate) const IN_SYNC: u16 = 37;
-    /// Commit the offset of a group.
-    pub(crate) const COMMIT_OFFSET: u16 = 40;
-    /// What a group has committed.
-    pub(crate) const COMMITTED_OFFSETS: u16 = 41;
 }
 
 /// The partition that is meant, whatever its topic is called by now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) topic_id: TopicId,
     pub(crate) partition: PartitionId,

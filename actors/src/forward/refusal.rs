@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pubg1_model::BrokerId;
 
 use super::Absent;
-use crate::errors::{AppendError, CommitOffsetError, DeleteRecordsError, FetchError, LookupError, OfflineReason};
+use crate::errors::{AppendError, DeleteRecordsError, FetchError, GroupRequestError, LookupError, OfflineReason};
 
 /// An error that can say that the partition is not led here, and that tells whether anything was done.
 pub(crate) trait Refusal: Sized {
@@ -103,7 +103,7 @@ macro_rules! as_an_append {
 
 as_an_append! {
     DeleteRecordsError, |_| false;
-    CommitOffsetError, |error| {
+    GroupRequestError, |error| {
         matches!(error, Self::Loading { .. } | Self::UnknownPartition(LookupError::NotReady { .. }))
     };
 }

@@ -19,12 +19,11 @@ use super::{
 };
 use crate::{
     errors::{AppendError, DeleteRecordsError, FetchError},
+    node::NodeContext,
     partition::{AppendReply, AppendRequest, Fetched, LeaderView, ReplicaBatches, ReplicaStatus},
-    rpc::{RpcError, Services},
+    rpc::{PAYLOAD_BYTES_MAX, RpcError, Services},
 };
 
-/// What another broker may be asked to append at once, and to read: a frame holds it with room to spare.
-const BYTES_MAX: usize = 15 << 20;
 /// How long a read may take, of which a client waits for the answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much later than its own deadline an answer of the leader still counts: it says more than silence.
@@ -77,7 +76,7 @@ impl Route<'_> {
         deadline: Instant,
     ) -> Result<AppendReply, AppendError> {
         let node = self.node;
-        let (bytes, bytes_max) = (request.bytes(), BYTES_MAX as u64);
+        let (bytes, bytes_max) = (request.bytes(), PAYLOAD_BYTES_MAX as u64);
         if bytes > bytes_max {
             return Err(AppendError::RequestTooLarge { bytes, bytes_max });
         }
@@ -103,22 +102,29 @@ impl Route<'_> {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Fetched, FetchError> {
-        let call = Read { place: self.place, from, max_bytes: max_bytes.min(BYTES_MAX) as u64 };
+        let call = Read { place: self.place, from, max_bytes: max_bytes.min(PAYLOAD_BYTES_MAX) as u64 };
         let (answer, batches) = self.ask_to_read(leader, kind::READ, &call, READ_TIMEOUT).await?;
         let answer: Result<ReadReply, FetchError> = answer;
         answer.map(|reply| reply.with(batches))
     }
 
-    /// The view at once, or when the record at `above.0` can be read or the time `above.1` has come.
-    pub(crate) async fn view_there(
+    /// The view at once.
+    pub(crate) async fn view_there(&self, leader: (BrokerId, LeaderEpoch)) -> Result<LeaderView, FetchError> {
+        let call = View { place: self.place, wait: None };
+        let (answer, _) = self.ask_to_read::<_, ViewAnswer>(leader, kind::VIEW, &call, READ_TIMEOUT).await?;
+        answer
+    }
+
+    /// The view when the record at `offset` can be read, or the time has come.
+    pub(super) async fn view_above_there(
         &self,
         leader: (BrokerId, LeaderEpoch),
-        above: Option<(Offset, Instant)>,
+        offset: Offset,
+        until: Instant,
     ) -> Result<LeaderView, FetchError> {
-        let left = |until: Instant| until.saturating_duration_since(Instant::now());
-        let wait = above.map(|(offset, until)| WaitAbove { offset, at_most: left(until) });
-        let call = View { place: self.place, wait };
-        let timeout = wait.map_or(Duration::ZERO, |wait| wait.at_most) + READ_TIMEOUT;
+        let at_most = until.saturating_duration_since(Instant::now());
+        let call = View { place: self.place, wait: Some(WaitAbove { offset, at_most }) };
+        let timeout = at_most + READ_TIMEOUT;
         let (answer, _) = self.ask_to_read::<_, ViewAnswer>(leader, kind::VIEW, &call, timeout).await?;
         answer
     }
@@ -146,8 +152,10 @@ impl Route<'_> {
         let retry_after_ms = node.retry_after_ms();
         match asked.await {
             Ok((answer, _)) => answer,
-            // Deleting again what is deleted changes nothing.
-            Err(_) => Err(DeleteRecordsError::not_leader(Some(leader.0), retry_after_ms)),
+            Err(RpcError::NotSent(_)) => Err(DeleteRecordsError::not_leader(Some(leader.0), retry_after_ms)),
+            Err(RpcError::OutcomeUnknown(_) | RpcError::Misunderstood(_)) => {
+                Err(AppendError::OutcomeUnknown { retry_after_ms }.into())
+            }
         }
     }
 }
@@ -172,15 +180,15 @@ pub(crate) async fn ask_replica_status(
 
 /// Reads batches of a broker's replica.
 pub(crate) async fn ask_replica_batches(
-    services: &Services,
+    node: &NodeContext,
     broker: BrokerId,
     place: Place,
     from: Option<Offset>,
     max_bytes: usize,
 ) -> Result<ReplicaBatches, FetchError> {
-    let call = ReplicaRead { place, from, max_bytes: max_bytes.min(BYTES_MAX) as u64 };
-    let asked = services.node.rpc.call(broker, kind::REPLICA_READ, &call, Payload::empty(), READ_TIMEOUT).await;
-    let retry_after_ms = services.node.retry_after_ms();
+    let call = ReplicaRead { place, from, max_bytes: max_bytes.min(PAYLOAD_BYTES_MAX) as u64 };
+    let asked = node.rpc.call(broker, kind::REPLICA_READ, &call, Payload::empty(), READ_TIMEOUT).await;
+    let retry_after_ms = node.retry_after_ms();
     let (answer, batches) = asked.map_err(|error| match error {
         RpcError::NotSent(_) | RpcError::OutcomeUnknown(_) => FetchError::Unreachable { broker, retry_after_ms },
         RpcError::Misunderstood(reason) => FetchError::Storage { reason: format!("broker {broker}: {reason}") },

@@ -8,7 +8,7 @@ use pubg1_model::{BrokerId, LeaderEpoch, Offset, PartitionId, ProducerId, TopicI
 use pubg1_transport::message::{decode_control, encode_control};
 use tokio::time::Instant;
 
-use super::*;
+use super::{messages::kind, *};
 use crate::{
     Acks, AppendError, AppendRequest, BrokerHandle, CommitOffsetError, CommittedOffsetError, DeleteRecordsError,
     FatalError, FetchError, LookupError, OfflineReason, PartitionHandle, PartitionStatus,
@@ -49,9 +49,9 @@ async fn another_broker_gets_what_a_client_here_would() {
     assert_eq!((reply.leader, reply.leader_epoch), this);
     let sent = within(route.append_there(this, &request(&["c"], Acks::None), soon())).await.unwrap();
     assert_eq!((sent.appended.len(), sent.leader_epoch), (0, epoch));
-    let view = within(route.view_there(this, Some((offset(2), soon())))).await.unwrap();
+    let view = within(route.wait_there(this, offset(2), soon())).await.unwrap();
     assert_eq!((view.high_watermark, view.leader, &*view.in_sync), (offset(3), this.0, &[this.0][..]));
-    let quiet = within(route.view_there(this, Some((offset(3), Instant::now())))).await.unwrap();
+    let quiet = within(route.wait_there(this, offset(3), Instant::now())).await.unwrap();
     assert_eq!(quiet.high_watermark, offset(3), "the time was over at once");
 
     let fetched = within(route.read_there(this, offset(1), 1024)).await.unwrap();
@@ -72,13 +72,29 @@ async fn another_broker_gets_what_a_client_here_would() {
         (status.role.as_str(), status.log_start_offset, status.log_end_offset),
         ("leader", offset(1), offset(3))
     );
-    let own = within(ask_replica_batches(services, this.0, place, None, 1024)).await.unwrap();
+    let own = within(ask_replica_batches(&services.node, this.0, place, None, 1024)).await.unwrap();
     assert_eq!((own.next_offset, own.log_start_offset), (offset(3), offset(1)));
     let elsewhere = Place { topic_id: TopicId::from_bytes([9; 16]), ..place };
     let in_sync = ask_in_sync(services, this.0, vec![place, elsewhere], Duration::from_secs(60));
     assert_eq!(within(in_sync).await.unwrap(), [vec![this.0], vec![]]);
     assert_eq!(broker.node().admission.in_use(), (0, 0));
     broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn a_wait_of_any_length_is_answered() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let (_, place, _) = place(&broker, 1);
+    let services = broker.services();
+    append(&partition(&broker, 1), batch(&["a"])).await.unwrap();
+    let wait = Some(messages::WaitAbove { offset: offset(0), at_most: Duration::MAX });
+    let call = messages::View { place, wait };
+    let payload = pubg1_transport::Payload::empty();
+    let asked = services.node.rpc.call(broker.broker_id(), kind::VIEW, &call, payload, Duration::from_secs(60));
+    let (answer, _): (messages::ViewAnswer, _) = within(asked).await.unwrap();
+    assert_eq!(answer.unwrap().high_watermark, offset(1));
+    broker.abort().await;
 }
 
 #[actix_rt::test]

@@ -1,53 +1,60 @@
 //! The actor that coordinates the groups whose partition of the offsets topic is led here.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
-use actix_rt::task::JoinHandle;
-use pubg1_metrics::ActorKind;
-use pubg1_model::{LeaderEpoch, Offset, PartitionId, TopicName};
-use tokio::sync::oneshot;
+use pubg1_metrics::{ActorKind, GroupPhase};
+use pubg1_model::{LeaderEpoch, PartitionId, consumer_group::GroupState};
+use tokio::{sync::oneshot, time::MissedTickBehavior};
 
 use super::{
     GroupCoordinatorHandle, OFFSETS_PARTITIONS,
-    messages::{Commit, CommitsAppended, Fetch, ForgetTopic, Loaded, Lost, Quiesce},
-    offsets::GroupOffsets,
+    follow::{Watcher, watch_partition},
+    group::{Env, Group, Numbers, Refused},
+    lag::{Lags, ReadPosition, SAMPLE_INTERVAL, Sampled},
+    messages::{Appended, Asked, ImageChanged, LagSampled, List, Listed, Loaded, Lost, Quiesce, Tick, WatchAssignment},
     offsets_topic,
-    shard::{Client, PendingCommit, ReadyShard, Shard, encode},
+    outbox::encode,
+    sample::sample,
+    shard::{Appending, ReadyShard, Shard},
+    topics::Topics,
 };
 use crate::{
     arbiters::Place,
-    errors::{AppendError, CommitOffsetError, CommittedOffsetError, FetchError},
+    errors::{AppendError, GroupRequestError},
     node::NodeContext,
-    partition::{Acks, AppendRequest, PartitionSlot, PartitionStatus},
+    partition::{Acks, AppendRequest},
     supervision::{DeathGuard, Supervised, supervise},
 };
 
-/// How much is read at a time when a partition is replayed.
-const REPLAY_READ_BYTES: usize = 1024 * 1024;
-/// The pause before a partition that could not be read is read again.
-const LOAD_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is looked who was silent for too long.
+const TICK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is looked which offsets are old enough to be forgotten.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(600);
 
 pub(super) struct GroupCoordinatorActor {
     handle: GroupCoordinatorHandle,
     shards: Vec<Shard>,
+    topics: Topics,
     /// Set when the coordinator shall say that nothing is under way.
     quiet: Option<oneshot::Sender<()>>,
     /// One task a partition, which loads it whenever it begins to lead.
     watchers: Vec<Watcher>,
+    /// Those that say that time passes, and that the image has changed.
+    timers: Vec<Watcher>,
+    /// What is being appended. With the actor they end, so that no append begins after it.
+    appends: HashMap<(PartitionId, LeaderEpoch), Watcher>,
+    /// The lag is being looked at.
+    sampling: Option<Watcher>,
+    next_sample: tokio::time::Instant,
+    /// The last place that was looked at.
+    last_sampled: Option<ReadPosition>,
+    next_expiry: tokio::time::Instant,
     _guard: DeathGuard,
-}
-
-/// A task that ends with the actor.
-struct Watcher(JoinHandle<()>);
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Starts the coordinator on `control`, under supervision.
@@ -65,8 +72,15 @@ pub(crate) fn start_group_coordinator(handle: &GroupCoordinatorHandle, control: 
         let make = move |_: &mut Context<GroupCoordinatorActor>| GroupCoordinatorActor {
             handle,
             shards: (0..OFFSETS_PARTITIONS).map(|_| Shard::Loading(None)).collect(),
+            topics: Topics::default(),
             quiet: None,
             watchers: Vec::new(),
+            timers: Vec::new(),
+            appends: HashMap::new(),
+            sampling: None,
+            next_sample: tokio::time::Instant::now() + SAMPLE_INTERVAL,
+            last_sampled: None,
+            next_expiry: tokio::time::Instant::now(),
             _guard: guard,
         };
         to_start.set_address(Some(place.start(make)));
@@ -80,79 +94,55 @@ impl Actor for GroupCoordinatorActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
+        self.topics.follow(self.handle.0.metadata.image());
         for partition in (0..OFFSETS_PARTITIONS).map(PartitionId) {
-            let (node, address) = (Arc::clone(&self.handle.0.node), ctx.address());
-            self.watchers.push(Watcher(actix_rt::spawn(watch_partition(node, partition, address))));
+            self.watchers.push(self.watcher(partition, ctx));
         }
-    }
-}
-
-/// Follows the replica of a partition on this broker, for as long as there is one, and the next one after it.
-async fn watch_partition(node: Arc<NodeContext>, partition: PartitionId, address: Addr<GroupCoordinatorActor>) {
-    let topic = offsets_topic();
-    loop {
-        let slot = node.table.placed(&topic, partition).await;
-        tokio::select! {
-            () = follow(&node, &slot, &address) => return,
-            () = node.table.replaced(&slot) => post(&address, Lost { partition, reason: None }),
-        }
-    }
-}
-
-/// Loads the partition each time that the replica here begins to lead, and says when it no longer does.
-async fn follow(node: &NodeContext, slot: &Arc<PartitionSlot>, address: &Addr<GroupCoordinatorActor>) {
-    let partition = slot.identity.partition;
-    let mut views = slot.published.subscribe();
-    loop {
-        let leads = views.wait_for(|published| published.view.status == PartitionStatus::Leader);
-        let Ok(epoch) = leads.await.map(|published| published.view.leader_epoch) else { return };
-        let goes_on = |status: &PartitionStatus, now: LeaderEpoch| *status == PartitionStatus::Leader && now == epoch;
-        loop {
-            let to_load = Arc::clone(slot);
-            match node.workers.run(move || load(&to_load)).await {
-                Some(Ok(offsets)) => {
-                    post(address, Loaded { partition, epoch, offsets });
-                    break;
+        let address = ctx.address();
+        let ticks = async move {
+            let mut ticks = tokio::time::interval(TICK_INTERVAL);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                if address.send(Tick).await.is_err() {
+                    return;
                 }
-                Some(Err(error)) => tracing::warn!(%partition, %error, "committed offsets cannot be read"),
-                None => return,
             }
-            // It has stopped leading, which `Lost` says below; or it may be asked again soon.
-            let ended = views.wait_for(|published| !goes_on(&published.view.status, published.view.leader_epoch));
-            if tokio::time::timeout(LOAD_RETRY_PAUSE, ended).await.is_ok() {
-                break;
-            }
-        }
-        let ended = views.wait_for(|published| !goes_on(&published.view.status, published.view.leader_epoch));
-        let Ok(reason) = ended.await.map(|published| match &published.view.status {
-            PartitionStatus::Offline(reason) => Some(Arc::clone(reason)),
-            _ => None,
-        }) else {
-            return;
         };
-        post(address, Lost { partition, reason });
+        let (address, mut images) = (ctx.address(), self.handle.0.metadata.images());
+        let images = async move {
+            while images.changed().await.is_ok() {
+                images.borrow_and_update();
+                if address.send(ImageChanged).await.is_err() {
+                    return;
+                }
+            }
+        };
+        self.timers = vec![Watcher(actix_rt::spawn(ticks)), Watcher(actix_rt::spawn(images))];
     }
 }
 
-/// Reads a partition to its high watermark. Blocks.
-fn load(slot: &PartitionSlot) -> Result<GroupOffsets, FetchError> {
-    let mut offsets = GroupOffsets::default();
-    let mut next: Offset = slot.leader_view()?.log_start_offset;
-    loop {
-        let fetched = slot.read_internally(next, REPLAY_READ_BYTES)?;
-        if fetched.is_empty() || fetched.next_offset <= next {
-            return Ok(offsets);
-        }
-        for run in &fetched.runs {
-            offsets.replay(run).map_err(|error| FetchError::Storage { reason: error.to_string() })?;
-        }
-        next = fetched.next_offset;
+/// What groups are told now.
+fn env<'a>(handle: &'a GroupCoordinatorHandle, topics: &'a Topics, epoch: LeaderEpoch) -> Env<'a> {
+    let node = &handle.0.node;
+    Env {
+        now_ms: node.monotonic_ms(),
+        wall_ms: node.config.clock.now_ms(),
+        retry_after_ms: node.retry_after_ms(),
+        coordinator: node.config.broker_id,
+        topics,
+        numbers: Numbers { epoch, counter: &handle.0.numbers },
+        metrics: node.metrics.groups(),
     }
 }
 
 impl GroupCoordinatorActor {
     fn node(&self) -> &Arc<NodeContext> {
         &self.handle.0.node
+    }
+
+    fn watcher(&self, partition: PartitionId, ctx: &Context<Self>) -> Watcher {
+        Watcher(actix_rt::spawn(watch_partition(self.handle.clone(), partition, ctx.address())))
     }
 
     fn shard(&mut self, partition: PartitionId) -> Option<&mut Shard> {
@@ -166,104 +156,207 @@ impl GroupCoordinatorActor {
         }
     }
 
-    fn commit(&mut self, commit: Commit, ctx: &Context<Self>) {
-        let Commit { partition, key, value, encoded_key, encoded_value, reply, permit, in_mailbox } = commit;
-        drop(in_mailbox);
+    /// The partition when its groups are known, and what they are told.
+    fn ready_with_env(&mut self, partition: PartitionId) -> Option<(&mut ReadyShard, Env<'_>)> {
+        let Self { handle, shards, topics, .. } = self;
+        match usize::try_from(partition.0).ok().and_then(|at| shards.get_mut(at)) {
+            Some(Shard::Ready(ready)) => {
+                let env = env(handle, topics, ready.epoch);
+                Some((ready, env))
+            }
+            _ => None,
+        }
+    }
+
+    /// Does something with every group, and appends what comes of it.
+    fn for_each_group(&mut self, ctx: &Context<Self>, mut work: impl FnMut(&mut Group, Env<'_>)) {
+        for partition in (0..OFFSETS_PARTITIONS).map(PartitionId) {
+            if let Some((ready, env)) = self.ready_with_env(partition) {
+                ready.for_each(|group| work(group, env));
+                self.append_next(partition, ctx);
+            }
+        }
+    }
+
+    /// Groups hear of topics that have come, gone or grown before they are asked anything else.
+    fn look_at_image(&mut self, ctx: &Context<Self>) {
+        let image = self.handle.0.metadata.image();
+        if let Some(changes) = self.topics.follow(image) {
+            self.for_each_group(ctx, |group, env| group.topics_changed(&changes, env));
+        }
+    }
+
+    /// Why a group of this partition is not served.
+    fn not_ready(&mut self, partition: PartitionId, group: pubg1_model::GroupId) -> GroupRequestError {
         let retry_after_ms = self.node().retry_after_ms();
-        let client = Some(Client { reply, permit });
-        let Some(ready) = self.ready(partition) else {
-            PendingCommit::answer(client, Err(CommitOffsetError::Loading { group: key.group, retry_after_ms }));
+        match self.shard(partition) {
+            Some(Shard::Loading(Some(reason))) => AppendError::Offline(Arc::clone(reason)).into(),
+            _ => GroupRequestError::Loading { group, retry_after_ms },
+        }
+    }
+
+    fn asked(&mut self, asked: Asked, ctx: &Context<Self>) {
+        let Asked { partition, call, edge, in_vain, client, in_mailbox } = asked;
+        drop(in_mailbox);
+        if client.reply.is_closed() {
+            // Nobody waits any more: a poll that was begun now would not be ended by anybody.
             return;
+        }
+        self.look_at_image(ctx);
+        let Some((ready, env)) = self.ready_with_env(partition) else {
+            let error = self.not_ready(partition, call.group);
+            return client.answer(Err(Refused::Error(error)));
         };
-        let (value, encoded_value) = (Some(value), Some(encoded_value));
-        ready.queued.push(PendingCommit { key, value, encoded_key, encoded_value, client });
+        ready.handle(call, edge, in_vain, client, env);
         self.append_next(partition, ctx);
+    }
+
+    fn watch_assignment(&mut self, watch: WatchAssignment) {
+        let WatchAssignment { partition, group, instance, reply, permit } = watch;
+        let watched = match self.ready_with_env(partition) {
+            Some((ready, env)) => match ready.groups.get_mut(&group) {
+                Some(group) => group.watch_assignment(&instance, env),
+                None => Err(GroupRequestError::UnknownInstance { group, instance }),
+            },
+            None => Err(self.not_ready(partition, group)),
+        };
+        drop(permit);
+        reply.send(watched).map_err(drop).unwrap_or_default();
+    }
+
+    fn list(&mut self, list: List) {
+        let List { reply, permit } = list;
+        let mut listed = Listed::default();
+        for partition in (0..OFFSETS_PARTITIONS).map(PartitionId) {
+            if let Some((ready, env)) = self.ready_with_env(partition) {
+                listed.partitions.push(partition);
+                listed.groups.extend(ready.groups.values().map(|group| group.listing(env)));
+            }
+        }
+        drop(permit);
+        reply.send(listed).map_err(drop).unwrap_or_default();
     }
 
     /// Appends what is queued, unless an append is under way.
     fn append_next(&mut self, partition: PartitionId, ctx: &Context<Self>) {
         let node = Arc::clone(self.node());
         let Some(ready) = self.ready(partition) else { return };
-        let commits = ready.next_commits();
-        if commits.is_empty() {
-            return;
-        }
+        let Some(appending) = ready.next_append() else { return };
         let (epoch, address) = (ready.epoch, ctx.address());
-        actix_rt::spawn(async move {
-            let result = append(&node, partition, epoch, &commits).await;
-            post(&address, CommitsAppended { partition, epoch, commits, result });
-        });
+        self.handle.0.unsettled.begin(partition, epoch);
+        let append = async move {
+            let result = append(&node, partition, epoch, &appending).await;
+            post(&address, Appended { partition, epoch, appending, result });
+        };
+        self.appends.insert((partition, epoch), Watcher(actix_rt::spawn(append)));
     }
 
-    fn on_appended(&mut self, appended: CommitsAppended, ctx: &Context<Self>) {
-        let CommitsAppended { partition, epoch, commits, result } = appended;
-        match self.ready(partition).filter(|ready| ready.epoch == epoch) {
-            Some(ready) => {
-                ready.complete(commits, &result);
+    fn on_appended(&mut self, appended: Appended, ctx: &Context<Self>) {
+        let Appended { partition, epoch, appending: Appending { up_to, waiting, .. }, result } = appended;
+        self.appends.remove(&(partition, epoch));
+        if result.as_ref().err().is_none_or(was_not_appended) {
+            self.handle.0.unsettled.settle(partition, epoch);
+        }
+        waiting.into_iter().for_each(|waiting| waiting.answer(&result));
+        match (self.ready(partition).filter(|ready| ready.epoch == epoch), &result) {
+            (Some(ready), Ok(())) => {
+                ready.committed(up_to);
                 self.append_next(partition, ctx);
             }
-            // Another epoch has begun: its load reads what was committed, memory is not touched here.
-            None => {
-                for PendingCommit { client, .. } in commits {
-                    PendingCommit::answer(client, result.clone().map_err(CommitOffsetError::from));
+            // Memory is ahead of the log.
+            (Some(_), Err(error)) => {
+                tracing::warn!(%partition, %error, "consumer groups were not stored; they are read again");
+                self.give_up(Lost { partition, reason: None });
+                let watcher = self.watcher(partition, ctx);
+                if let Some(place) = usize::try_from(partition.0).ok().and_then(|at| self.watchers.get_mut(at)) {
+                    *place = watcher;
                 }
             }
+            // Another epoch has begun: its load reads what was committed, memory is not touched here.
+            (None, _) => {}
         }
         self.say_when_quiet();
     }
 
-    fn on_lost(&mut self, lost: Lost) {
+    fn give_up(&mut self, lost: Lost) {
         let retry_after_ms = self.node().retry_after_ms();
         let Some(shard) = self.shard(lost.partition) else { return };
         if let Shard::Ready(ready) = std::mem::replace(shard, Shard::Loading(lost.reason)) {
-            for PendingCommit { key, client, .. } in ready.queued {
-                PendingCommit::answer(client, Err(CommitOffsetError::Loading { group: key.group, retry_after_ms }));
-            }
-        }
-        self.say_when_quiet();
-    }
-
-    fn fetch(&mut self, fetch: Fetch) {
-        let Fetch { partition, group, only, reply, permit, in_mailbox } = fetch;
-        drop(in_mailbox);
-        let retry_after_ms = self.node().retry_after_ms();
-        let answer = match self.shard(partition) {
-            Some(Shard::Ready(ready)) => Ok(ready.offsets.of_group(&group, only.as_ref())),
-            Some(Shard::Loading(Some(reason))) => {
-                Err(CommittedOffsetError::Offline { reason: Arc::clone(reason), group })
-            }
-            Some(Shard::Loading(None)) | None => Err(CommittedOffsetError::Loading { group, retry_after_ms }),
-        };
-        drop(permit);
-        reply.send(answer).map_err(drop).unwrap_or_default();
-    }
-
-    fn forget_topic(&mut self, forget: &ForgetTopic, ctx: &Context<Self>) {
-        // One that is loading forgets it when it is loaded.
-        for partition in (0..OFFSETS_PARTITIONS).map(PartitionId) {
-            self.forget(partition, |topic| *topic == forget.topic, ctx);
+            ready.give_up(retry_after_ms);
         }
     }
 
-    /// Removes what groups have committed in some topics from a partition that is loaded.
-    fn forget(&mut self, partition: PartitionId, is_gone: impl Fn(&TopicName) -> bool, ctx: &Context<Self>) {
-        let Some(ready) = self.ready(partition) else { return };
-        for key in ready.offsets.keys_of_topics(is_gone) {
-            // It was encoded when it was committed.
-            let Ok(encoded_key) = key.encode() else { continue };
-            ready.queued.push(PendingCommit { key, value: None, encoded_key, encoded_value: None, client: None });
+    fn on_loaded(&mut self, loaded: Loaded, ctx: &Context<Self>) {
+        let Loaded { partition, epoch, replayed } = loaded;
+        self.look_at_image(ctx);
+        let Self { handle, topics, .. } = self;
+        let env = env(handle, topics, epoch);
+        let groups = replayed.0.into_iter().map(|(id, stored)| Group::restore(id, stored, env));
+        let ready = ReadyShard::new(epoch, groups);
+        if let Some(shard) = self.shard(partition) {
+            *shard = Shard::Ready(Box::new(ready));
         }
         self.append_next(partition, ctx);
     }
 
-    fn on_loaded(&mut self, loaded: Loaded, ctx: &Context<Self>) {
-        let Loaded { partition, epoch, offsets } = loaded;
-        let Some(shard) = self.shard(partition) else { return };
-        *shard = Shard::Ready(ReadyShard::new(epoch, offsets));
-        // Of a topic that was deleted while nobody could remove its offsets, or just before a crash. Only of
-        // topics that exist are offsets taken, and the image was read before anything was loaded.
-        let image = self.handle.0.metadata.image();
-        self.forget(partition, |topic| image.topic(topic).is_none(), ctx);
+    fn tick(&mut self, ctx: &Context<Self>) {
+        if self.quiet.is_some() {
+            return;
+        }
+        let now = tokio::time::Instant::now();
+        let handle = self.handle.clone();
+        self.for_each_group(ctx, |group, env| group.tick(|edge| handle.is_gone(edge), env));
+        if now >= self.next_expiry {
+            let retention_ms = self.node().config.offsets_retention_ms;
+            self.next_expiry = now + EXPIRY_INTERVAL.min(Duration::from_millis(retention_ms));
+            self.for_each_group(ctx, |group, env| group.expire_offsets(retention_ms, env));
+        }
+        if now >= self.next_sample && self.sampling.is_none() {
+            self.next_sample = now + SAMPLE_INTERVAL;
+            self.begin_sample(ctx);
+        }
+    }
+
+    /// Asks where the partitions end that groups read.
+    fn begin_sample(&mut self, ctx: &Context<Self>) {
+        let groups = self.shards.iter().filter_map(|shard| match shard {
+            Shard::Ready(ready) => Some(ready.groups.values()),
+            Shard::Loading(_) => None,
+        });
+        let wanted = Lags::wanted(groups.flatten(), self.last_sampled.as_ref());
+        self.last_sampled = wanted.last().cloned();
+        let (address, node, metadata) = (ctx.address(), Arc::clone(self.node()), self.handle.0.metadata.clone());
+        let sampling = async move {
+            let ends = sample(&node, &metadata, wanted).await;
+            post(&address, LagSampled { ends });
+        };
+        self.sampling = Some(Watcher(actix_rt::spawn(sampling)));
+    }
+
+    fn on_sampled(&mut self, sampled: LagSampled) {
+        self.sampling = None;
+        let ends: HashMap<ReadPosition, Sampled> = sampled.ends.into_iter().collect();
+        let (metrics, mut phases) = (self.node().metrics.clone(), [0; GroupPhase::ALL.len()]);
+        for partition in (0..OFFSETS_PARTITIONS).map(PartitionId) {
+            let Some((ready, env)) = self.ready_with_env(partition) else { continue };
+            let ReadyShard { groups, lags, .. } = ready;
+            for group in groups.values() {
+                lags.note(group, &ends, (env.now_ms, env.wall_ms), metrics.groups());
+                let phase = match group.state() {
+                    GroupState::Empty => Some(GroupPhase::Empty),
+                    GroupState::PreparingRebalance => Some(GroupPhase::PreparingRebalance),
+                    GroupState::CompletingRebalance => Some(GroupPhase::CompletingRebalance),
+                    GroupState::Stable => Some(GroupPhase::Stable),
+                    GroupState::Dead => None,
+                };
+                for (at, known) in GroupPhase::ALL.iter().enumerate() {
+                    phases[at] += usize::from(Some(*known) == phase);
+                }
+            }
+        }
+        for (phase, groups) in GroupPhase::ALL.iter().zip(phases) {
+            metrics.groups().set_groups(*phase, groups);
+        }
     }
 
     fn say_when_quiet(&mut self) {
@@ -280,16 +373,33 @@ impl GroupCoordinatorActor {
     }
 }
 
-/// Only in the epoch in which the offsets were read: the load of a later one may have passed the place where
-/// these commits would come to lie, and would not know them.
+/// Whether an append that ended so has left nothing in the log, now or later.
+const fn was_not_appended(error: &AppendError) -> bool {
+    matches!(
+        error,
+        AppendError::NotReady { .. }
+            | AppendError::NotLeader { .. }
+            | AppendError::Offline(_)
+            | AppendError::Overloaded { .. }
+            | AppendError::RequestTooLarge { .. }
+            | AppendError::BatchTooLarge { .. }
+            | AppendError::Invalid { .. }
+            | AppendError::DiskFull { .. }
+            | AppendError::Draining
+            | AppendError::Deleted
+    )
+}
+
+/// Only in the epoch in which the groups were read: the load of a later one may have passed the place where these
+/// records would come to lie, and would not know them.
 async fn append(
     node: &NodeContext,
     partition: PartitionId,
     epoch: LeaderEpoch,
-    commits: &[PendingCommit],
+    appending: &Appending,
 ) -> Result<(), AppendError> {
     let invalid = |error: pubg1_model::record_batch::BatchError| AppendError::Invalid { reason: error.to_string() };
-    let batches = vec![encode(commits, node.config.clock.now_ms()).map_err(invalid)?];
+    let batches = vec![encode(&appending.records, node.config.clock.now_ms()).map_err(invalid)?];
     let Some(slot) = node.table.get(&offsets_topic(), partition) else {
         return Err(AppendError::NotReady { retry_after_ms: node.retry_after_ms() });
     };
@@ -298,8 +408,11 @@ async fn append(
 }
 
 /// A completion.
-#[expect(clippy::disallowed_methods, reason = "bounded by construction: one append and one load a partition")]
-fn post<M>(address: &Addr<GroupCoordinatorActor>, message: M)
+#[expect(
+    clippy::disallowed_methods,
+    reason = "bounded by construction: one append and one load a partition, one sample"
+)]
+pub(super) fn post<M>(address: &Addr<GroupCoordinatorActor>, message: M)
 where
     M: Message<Result = ()> + Send + 'static,
     GroupCoordinatorActor: Handler<M>,
@@ -307,65 +420,37 @@ where
     address.do_send(message);
 }
 
-impl Handler<Commit> for GroupCoordinatorActor {
-    type Result = ();
+macro_rules! handlers {
+    ($($message:ty => |$this:ident, $value:pat_param, $ctx:pat_param| $work:expr;)+) => {$(
+        impl Handler<$message> for GroupCoordinatorActor {
+            type Result = ();
 
-    fn handle(&mut self, commit: Commit, ctx: &mut Context<Self>) {
-        let started = Instant::now();
-        self.commit(commit, ctx);
-        self.handled(started);
-    }
+            fn handle(&mut self, message: $message, ctx: &mut Context<Self>) {
+                let (started, $this, $value, $ctx) = (Instant::now(), &mut *self, message, &*ctx);
+                $work;
+                self.handled(started);
+            }
+        }
+    )+};
 }
 
-impl Handler<Fetch> for GroupCoordinatorActor {
-    type Result = ();
-
-    fn handle(&mut self, fetch: Fetch, _: &mut Context<Self>) {
-        let started = Instant::now();
-        self.fetch(fetch);
-        self.handled(started);
-    }
-}
-
-impl Handler<CommitsAppended> for GroupCoordinatorActor {
-    type Result = ();
-
-    fn handle(&mut self, appended: CommitsAppended, ctx: &mut Context<Self>) {
-        self.on_appended(appended, ctx);
-    }
-}
-
-impl Handler<Loaded> for GroupCoordinatorActor {
-    type Result = ();
-
-    fn handle(&mut self, loaded: Loaded, ctx: &mut Context<Self>) {
-        self.on_loaded(loaded, ctx);
-    }
-}
-
-impl Handler<Lost> for GroupCoordinatorActor {
-    type Result = ();
-
-    fn handle(&mut self, lost: Lost, _: &mut Context<Self>) {
-        self.on_lost(lost);
-    }
-}
-
-impl Handler<ForgetTopic> for GroupCoordinatorActor {
-    type Result = ();
-
-    fn handle(&mut self, forget: ForgetTopic, ctx: &mut Context<Self>) {
-        self.forget_topic(&forget, ctx);
-    }
-}
-
-impl Handler<Quiesce> for GroupCoordinatorActor {
-    type Result = ();
-
-    fn handle(&mut self, quiesce: Quiesce, _: &mut Context<Self>) {
-        self.quiet = Some(quiesce.quiet);
-        self.say_when_quiet();
-    }
+handlers! {
+    Asked => |this, asked, ctx| this.asked(asked, ctx);
+    WatchAssignment => |this, watch, _| this.watch_assignment(watch);
+    List => |this, list, _| this.list(list);
+    ImageChanged => |this, ImageChanged, ctx| this.look_at_image(ctx);
+    Tick => |this, Tick, ctx| this.tick(ctx);
+    Loaded => |this, loaded, ctx| this.on_loaded(loaded, ctx);
+    Appended => |this, appended, ctx| this.on_appended(appended, ctx);
+    LagSampled => |this, sampled, _| this.on_sampled(sampled);
+    Lost => |this, lost, _| {
+        this.give_up(lost);
+        this.say_when_quiet();
+    };
+    Quiesce => |this, Quiesce { quiet }, _| {
+        this.quiet = Some(quiet);
+        this.say_when_quiet();
+    };
 }
 
 #[cfg(any(test, feature = "testing"))]

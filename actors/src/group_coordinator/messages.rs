@@ -1,49 +1,65 @@
 //! What the coordinator is told.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use actix::Message;
 use pubg1_metrics::InMailbox;
-use pubg1_model::{
-    GroupId, LeaderEpoch, PartitionId, TopicName, TopicPartition,
-    offset_commit::{OffsetCommitKey, OffsetCommitValue},
-};
-use tokio::sync::oneshot;
+use pubg1_model::{InstanceName, LeaderEpoch, PartitionId, consumer_instance::Edge};
+use tokio::sync::{oneshot, watch};
 
-use super::{offsets::GroupOffsets, shard::PendingCommit};
+use super::{
+    call::Call,
+    lag::{ReadPosition, Sampled},
+    replay::Replayed,
+    shard::{Appending, Client},
+};
 use crate::{
     admission::Permit,
-    errors::{AppendError, CommitOffsetError, CommittedOffsetError, OfflineReason},
+    errors::{AppendError, GroupRequestError, OfflineReason},
+    handles::GroupListing,
 };
 
-/// Store an offset.
-pub(super) struct Commit {
+/// A request for a group.
+pub(super) struct Asked {
     /// The partition of the offsets topic.
     pub(super) partition: PartitionId,
-    pub(super) key: OffsetCommitKey,
-    pub(super) value: OffsetCommitValue,
-    pub(super) encoded_key: Vec<u8>,
-    pub(super) encoded_value: Vec<u8>,
-    pub(super) reply: oneshot::Sender<Result<(), CommitOffsetError>>,
-    pub(super) permit: Permit,
+    pub(super) call: Call,
+    /// Who asks.
+    pub(super) edge: Edge,
+    /// It has waited long enough for an earlier request of the same instance.
+    pub(super) in_vain: bool,
+    pub(super) client: Client,
     pub(super) in_mailbox: InMailbox,
 }
 
-/// Tell what a group has committed.
-pub(super) struct Fetch {
+/// Tell the version of an instance's assignment, now and whenever it changes.
+pub(super) struct WatchAssignment {
     /// The partition of the offsets topic.
     pub(super) partition: PartitionId,
-    pub(super) group: GroupId,
-    pub(super) only: Option<TopicPartition>,
-    pub(super) reply: oneshot::Sender<Result<BTreeMap<TopicPartition, OffsetCommitValue>, CommittedOffsetError>>,
+    pub(super) group: pubg1_model::GroupId,
+    pub(super) instance: InstanceName,
+    pub(super) reply: oneshot::Sender<Result<watch::Receiver<u64>, GroupRequestError>>,
     pub(super) permit: Permit,
-    pub(super) in_mailbox: InMailbox,
 }
 
-/// A topic was deleted.
-pub(super) struct ForgetTopic {
-    pub(super) topic: TopicName,
+/// What there is in the partitions that are led here.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) groups: Vec<GroupListing>,
+    pub(super) partitions: Vec<PartitionId>,
 }
+
+/// Tell which groups there are.
+pub(super) struct List {
+    pub(super) reply: oneshot::Sender<Listed>,
+    pub(super) permit: Permit,
+}
+
+/// The cluster image has changed.
+pub(super) struct ImageChanged;
+
+/// Time has passed.
+pub(super) struct Tick;
 
 /// Say when nothing is under way.
 pub(super) struct Quiesce {
@@ -54,7 +70,7 @@ pub(super) struct Quiesce {
 pub(super) struct Loaded {
     pub(super) partition: PartitionId,
     pub(super) epoch: LeaderEpoch,
-    pub(super) offsets: GroupOffsets,
+    pub(super) replayed: Replayed,
 }
 
 /// A partition of the offsets topic no longer leads, or in another epoch.
@@ -63,19 +79,24 @@ pub(super) struct Lost {
     pub(super) reason: Option<Arc<OfflineReason>>,
 }
 
-/// An append of commits has ended.
-pub(super) struct CommitsAppended {
+/// An append has ended.
+pub(super) struct Appended {
     pub(super) partition: PartitionId,
     pub(super) epoch: LeaderEpoch,
-    pub(super) commits: Vec<PendingCommit>,
+    pub(super) appending: Appending,
     pub(super) result: Result<(), AppendError>,
+}
+
+/// It was found out where partitions end that groups read.
+pub(super) struct LagSampled {
+    pub(super) ends: Vec<(ReadPosition, Sampled)>,
 }
 
 macro_rules! messages {
     ($($message:ty),+) => {$(impl Message for $message { type Result = (); })+};
 }
 
-messages!(Commit, Fetch, ForgetTopic, Quiesce, Loaded, Lost, CommitsAppended);
+messages!(Asked, WatchAssignment, List, ImageChanged, Tick, Quiesce, Loaded, Lost, Appended, LagSampled);
 
 /// A fault, for tests.
 #[cfg(any(test, feature = "testing"))]

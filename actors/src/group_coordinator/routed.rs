@@ -1,156 +1,224 @@
 //! The way to the coordinator of a group: the broker that leads the group's partition of the offsets topic. The
 //! broker that receives a request of another one answers from its own coordinator and never sends it on.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::BTreeSet, sync::Arc, time::Duration};
 
-use pubg1_model::{
-    BrokerId, GroupId, LeaderEpoch, Offset, PartitionId, TopicPartition,
-    offset_commit::{OffsetCommitKey, OffsetCommitValue},
-};
+use futures_util::future::join_all;
+use pubg1_model::{BrokerId, GroupId, InstanceName, LeaderEpoch, PartitionId, consumer_instance::Edge};
 use pubg1_transport::{ControlError, Payload, Peer, Request, Response};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use super::{GroupCoordinatorHandle, offsets_topic, partition_of};
+use super::{
+    GroupCoordinatorHandle, OFFSETS_PARTITIONS,
+    call::{Call, CallAnswer, Reply, Request as Asks},
+    group::Refused,
+    messages::Listed,
+    offsets_topic, partition_of, sample,
+};
 use crate::{
-    errors::{AppendError, CommitOffsetError, CommittedOffsetError, FetchError, LookupError, OfflineReason},
-    forward::{Patience, Place, Refusal, Route, kind},
+    errors::{AppendError, FetchError, GroupRequestError},
+    forward::{Patience, Place, Refusal, Route},
+    handles::{GroupList, GroupListing},
     metadata::MetadataHandle,
     partition::PartitionSlot,
-    rpc::{self, Services, respond},
+    rpc::{self, RpcError, Services, respond},
 };
 
-/// How long a coordinator may take to tell what a group has committed.
-const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// The kinds of these requests.
+pub(super) mod kind {
+    /// Something of a group.
+    pub(in crate::group_coordinator) const CALL: u16 = 42;
+    /// Wait for another assignment.
+    pub(in crate::group_coordinator) const AWAIT_CHANGE: u16 = 43;
+    /// Which groups there are.
+    pub(in crate::group_coordinator) const LIST: u16 = 44;
+    /// What there is behind offsets.
+    pub(in crate::group_coordinator) const SAMPLE: u16 = 45;
+}
+
+/// How long a coordinator may take to say which groups it has.
+const LIST_TIMEOUT: Duration = Duration::from_secs(5);
+/// How much later than its own deadline an answer still counts.
+const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 /// Answers of a coordinator whose epoch has ended may still be on their way.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
+/// Without a free place among those who wait with another broker, this is how often a change is looked for.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Others change nothing of it: a version that no assignment has.
+const LOST_VERSION: u64 = 0;
 
-/// What a group has committed.
-type Committed = BTreeMap<TopicPartition, OffsetCommitValue>;
-
-/// Store an offset; answered with a `Result<(), CommitOffsetError>`.
+/// Wait until an assignment has another version; answered with a `Result<u64, GroupRequestError>`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct CommitOffset {
+struct AwaitChange {
     group: GroupId,
-    topic_partition: TopicPartition,
-    value: WireValue,
+    instance: InstanceName,
+    version: u64,
+    patience_ms: u64,
 }
 
-/// Tell what a group has committed, in one partition or everywhere; answered with a [`CommittedAnswer`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct CommittedOffsets {
-    group: GroupId,
-    only: Option<TopicPartition>,
-}
-
-/// The answer to [`CommittedOffsets`].
-type CommittedAnswer = Result<Vec<(TopicPartition, WireValue)>, CommittedOffsetError>;
-
-/// A committed offset on its way between brokers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct WireValue {
-    offset: Offset,
-    leader_epoch: Option<LeaderEpoch>,
-    metadata: String,
-    commit_timestamp_ms: i64,
-}
-
-impl From<OffsetCommitValue> for WireValue {
-    fn from(value: OffsetCommitValue) -> Self {
-        let OffsetCommitValue { offset, leader_epoch, metadata, commit_timestamp_ms } = value;
-        Self { offset, leader_epoch, metadata, commit_timestamp_ms }
-    }
-}
-
-impl From<WireValue> for OffsetCommitValue {
-    fn from(value: WireValue) -> Self {
-        let WireValue { offset, leader_epoch, metadata, commit_timestamp_ms } = value;
-        Self { offset, leader_epoch, metadata, commit_timestamp_ms }
-    }
-}
-
-impl CommitOffset {
-    fn into_parts(self) -> (OffsetCommitKey, OffsetCommitValue) {
-        let key = OffsetCommitKey { group: self.group, topic_partition: self.topic_partition };
-        (key, self.value.into())
-    }
-}
+/// Which groups there are in which partitions.
+type ListAnswer = (Vec<GroupListing>, Vec<PartitionId>);
 
 impl GroupCoordinatorHandle {
-    /// Stores an offset, with whichever broker coordinates the group. To do so twice does no harm.
-    pub(crate) async fn commit(
-        &self,
-        group: GroupId,
-        topic_partition: TopicPartition,
-        offset: Offset,
-        metadata: String,
-    ) -> Result<(), CommitOffsetError> {
-        let commit_timestamp_ms = self.0.node.config.clock.now_ms();
-        let value = WireValue { offset, leader_epoch: None, metadata, commit_timestamp_ms };
-        let commit = CommitOffset { group: group.clone(), topic_partition, value };
-        // What is wrong with it is wrong everywhere.
-        let (key, value) = commit.clone().into_parts();
-        drop((key.encode()?, value.encode()?));
-
-        let (node, metadata, topic) = (&self.0.node, &self.0.metadata, offsets_topic());
-        let retry_after_ms = node.retry_after_ms();
-        let Some(place) = place(metadata, partition_of(&group)) else {
-            return Err(CommitOffsetError::Loading { group, retry_after_ms });
-        };
-        let route = Route { node, metadata, topic: &topic, place };
-        let here = async |_: &PartitionSlot| {
-            let (key, value) = commit.clone().into_parts();
-            self.commit_here(key, value).await
-        };
-        let times = (node.config.append_timeout(), LAST_ANSWERS);
-        let there = async |leader: BrokerId, epoch: LeaderEpoch| {
-            let asked = route.ask_leader((leader, epoch), kind::COMMIT_OFFSET, &commit, Payload::empty(), times).await;
-            asked
-                .map_or_else(|_| Err(CommitOffsetError::not_leader(Some(leader), retry_after_ms)), |(answer, _)| answer)
-        };
-        let again =
-            |error: &CommitOffsetError| matches!(error, CommitOffsetError::Append(AppendError::OutcomeUnknown { .. }));
-        Box::pin(route.run(Patience::new(metadata), here, there, again)).await
+    /// This broker, as one that polls for clients.
+    fn edge(&self) -> Edge {
+        let node = &self.0.node;
+        Edge { broker: node.config.broker_id, incarnation: node.transport_incarnation() }
     }
 
-    /// What a group has committed: in one partition, or everywhere.
-    pub(crate) async fn committed(
-        &self,
-        group: GroupId,
-        only: Option<TopicPartition>,
-    ) -> Result<Committed, CommittedOffsetError> {
+    /// Has whichever broker coordinates the group do something. Every request may be made twice, so what is not known to
+    /// be done is asked for again.
+    pub(crate) async fn call(&self, group: GroupId, what: Asks) -> CallAnswer {
         let (node, metadata, topic) = (&self.0.node, &self.0.metadata, offsets_topic());
         let retry_after_ms = node.retry_after_ms();
         let Some(place) = place(metadata, partition_of(&group)) else {
-            return Err(CommittedOffsetError::Loading { group, retry_after_ms });
+            return Err(GroupRequestError::Loading { group, retry_after_ms });
         };
         let route = Route { node, metadata, topic: &topic, place };
-        let question = CommittedOffsets { group: group.clone(), only };
-        let here = async |slot: &PartitionSlot| Ok(self.committed_at_leader(slot, question.clone()).await?);
-        let times = (READ_TIMEOUT, Duration::ZERO);
+        let call = Call { group, what };
+        let may_be_done = Cell::new(false);
+        let here = async |slot: &PartitionSlot| self.call_at_leader(slot, &call, self.edge()).await;
+        let timeout = node.config.append_timeout() + Duration::from_millis(call.what.patience_ms()) + ANSWER_MARGIN;
         let there = async |leader: BrokerId, epoch: LeaderEpoch| {
-            let asked: Result<(CommittedAnswer, _), _> =
-                route.ask_leader((leader, epoch), kind::COMMITTED_OFFSETS, &question, Payload::empty(), times).await;
-            match asked {
-                Ok((answer, _)) => Ok(answer?.into_iter().map(|(place, value)| (place, value.into())).collect()),
-                Err(_) => Err(NotTold::not_leader(Some(leader), retry_after_ms)),
+            let times = (timeout, LAST_ANSWERS);
+            match route.ask_leader((leader, epoch), kind::CALL, &call, Payload::empty(), times).await {
+                Ok((answer, _)) => answer,
+                Err(error) => {
+                    may_be_done.set(may_be_done.get() || !matches!(error, RpcError::NotSent(_)));
+                    Err(GroupRequestError::not_leader(Some(leader), retry_after_ms))
+                }
             }
         };
-        let told = Box::pin(route.run(Patience::new(metadata), here, there, |_| false)).await;
-        told.map_err(|error| error.into_error(group, retry_after_ms))
+        let again = |error: &GroupRequestError| {
+            let is_unknown = matches!(error, GroupRequestError::Append(AppendError::OutcomeUnknown { .. }));
+            may_be_done.set(may_be_done.get() || is_unknown);
+            is_unknown
+        };
+        match Box::pin(route.run(Patience::new(metadata), here, there, again)).await {
+            Err(error) if may_be_done.get() && call.what.is_done_by(&error) => Ok(Reply::Done),
+            answer => answer,
+        }
     }
 
-    /// The coordinator's memory is what is committed, for as long as its partition may be read.
-    async fn committed_at_leader(
+    /// Asks the coordinator here, and waits for an earlier request of the same instance if it has to.
+    async fn call_at_leader(&self, slot: &PartitionSlot, call: &Call, edge: Edge) -> CallAnswer {
+        let deadline = Instant::now() + Duration::from_millis(call.what.patience_ms());
+        loop {
+            let in_vain = Instant::now() >= deadline;
+            let answer = match self.call_here(call.clone(), edge, in_vain).await {
+                Err(Refused::Later(mut ended)) if !in_vain => {
+                    // One whose instance is gone looks once more, too.
+                    drop(tokio::time::timeout_at(deadline, ended.changed()).await);
+                    continue;
+                }
+                Err(Refused::Later(..)) => {
+                    let retry_after_ms = self.0.node.retry_after_ms();
+                    return Err(GroupRequestError::Loading { group: call.group.clone(), retry_after_ms });
+                }
+                Err(Refused::Error(error)) => Err(error),
+                Ok(reply) => Ok(reply),
+            };
+            if answer.is_ok() && call.what.rests_on_memory() {
+                // Looked at afterwards: the answer is not older than this.
+                slot.leader_view().map_err(not_told)?;
+            }
+            return answer;
+        }
+    }
+
+    /// Waits until an assignment has another version.
+    pub(crate) async fn await_change(
         &self,
-        slot: &PartitionSlot,
-        question: CommittedOffsets,
-    ) -> Result<Committed, CommittedOffsetError> {
-        let CommittedOffsets { group, only } = question;
-        let told = self.committed_here(group.clone(), only).await?;
-        let retry_after_ms = self.0.node.retry_after_ms();
-        // Looked at afterwards: the answer is not older than this.
-        slot.leader_view().map_err(|error| NotTold::Partition(error).into_error(group, retry_after_ms))?;
-        Ok(told)
+        group: GroupId,
+        instance: InstanceName,
+        version: u64,
+        patience: Duration,
+    ) -> Result<u64, GroupRequestError> {
+        let (node, metadata, topic) = (&self.0.node, &self.0.metadata, offsets_topic());
+        let retry_after_ms = node.retry_after_ms();
+        let Some(place) = place(metadata, partition_of(&group)) else {
+            return Err(GroupRequestError::Loading { group, retry_after_ms });
+        };
+        let route = Route { node, metadata, topic: &topic, place };
+        let until = Instant::now() + patience;
+        let left = || until.saturating_duration_since(Instant::now());
+        let wait = |patience: Duration| AwaitChange {
+            group: group.clone(),
+            instance: instance.clone(),
+            version,
+            patience_ms: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+        };
+        let here = async |_: &PartitionSlot| self.await_change_here(wait(left())).await;
+        let there = async |leader: BrokerId, epoch: LeaderEpoch| {
+            // Whoever waits with another broker takes a place in its window, of which there are not many.
+            let place = self.0.waiters.try_acquire().ok();
+            if place.is_none() {
+                tokio::time::sleep(left().min(LOOK_INTERVAL)).await;
+            }
+            let at_most = place.as_ref().map_or(Duration::ZERO, |_| left());
+            let times = (at_most + ANSWER_MARGIN, Duration::ZERO);
+            let wait = wait(at_most);
+            match route.ask_leader((leader, epoch), kind::AWAIT_CHANGE, &wait, Payload::empty(), times).await {
+                Ok((answer, _)) => answer,
+                // It may have another coordinator by now, which knows of no poll.
+                Err(_) => Ok(LOST_VERSION),
+            }
+        };
+        Box::pin(route.run(Patience::new(metadata), here, there, |_| false)).await
+    }
+
+    async fn await_change_here(&self, wait: AwaitChange) -> Result<u64, GroupRequestError> {
+        let AwaitChange { group, instance, version, patience_ms } = wait;
+        let mut versions = self.watch_assignment(group, instance).await?;
+        let changed = versions.wait_for(|now| *now != version);
+        let waited = tokio::time::timeout(Duration::from_millis(patience_ms), changed).await;
+        Ok(match waited {
+            Ok(Ok(now)) => *now,
+            // The instance is gone, or the coordinator has lost its partition.
+            Ok(Err(_)) => LOST_VERSION,
+            Err(_) => version,
+        })
+    }
+
+    /// The groups of the cluster.
+    pub(crate) async fn list(&self) -> GroupList {
+        let (node, topic) = (&self.0.node, offsets_topic());
+        let image = self.0.metadata.image();
+        let leaders: BTreeSet<BrokerId> = image
+            .topic(&topic)
+            .into_iter()
+            .flat_map(|topic| topic.partitions.iter().filter_map(|partition| partition.leader))
+            .collect();
+        let asked = leaders.into_iter().map(|leader| async move {
+            if leader == node.config.broker_id {
+                return self.list_at_leader().await;
+            }
+            let asked = node.rpc.call(leader, kind::LIST, &(), Payload::empty(), LIST_TIMEOUT).await;
+            asked.map(|(answer, _)| answer).unwrap_or_default()
+        });
+        let (mut groups, mut told) = (Vec::new(), BTreeSet::new());
+        for (listed, partitions) in join_all(asked).await {
+            // Two brokers may take themselves for the leader, of which one has lost that just now.
+            let new: BTreeSet<PartitionId> = partitions.into_iter().filter(|it| !told.contains(it)).collect();
+            groups.extend(listed.into_iter().filter(|listing| new.contains(&partition_of(&listing.group))));
+            told.extend(new);
+        }
+        groups.sort_by(|a: &GroupListing, b| a.group.cmp(&b.group));
+        let missing = OFFSETS_PARTITIONS - u32::try_from(told.len()).unwrap_or(OFFSETS_PARTITIONS);
+        GroupList { groups, missing }
+    }
+
+    /// What the coordinator here knows, in partitions that may be read.
+    async fn list_at_leader(&self) -> ListAnswer {
+        let Listed { mut groups, mut partitions } = self.list_here().await;
+        let may_be_read = |partition: &PartitionId| {
+            let slot = self.0.node.table.get(&offsets_topic(), *partition);
+            slot.is_some_and(|slot| slot.leader_view().is_ok())
+        };
+        partitions.retain(may_be_read);
+        groups.retain(|listing| partitions.contains(&partition_of(&listing.group)));
+        (groups, partitions)
     }
 }
 
@@ -160,148 +228,55 @@ fn place(metadata: &MetadataHandle, partition: PartitionId) -> Option<Place> {
     Some(Place { topic_id, partition })
 }
 
-/// Why it is not told what a group has committed: by the coordinator, or by the partition.
-enum NotTold {
-    Coordinator(CommittedOffsetError),
-    Partition(FetchError),
-}
-
-impl NotTold {
-    fn into_error(self, group: GroupId, retry_after_ms: u64) -> CommittedOffsetError {
-        match self {
-            Self::Coordinator(error) => error,
-            Self::Partition(FetchError::Offline(reason)) => CommittedOffsetError::Offline { group, reason },
-            Self::Partition(FetchError::Draining) => CommittedOffsetError::Draining,
-            Self::Partition(FetchError::NotLeader { .. }) => CommittedOffsetError::NotLeader { group, retry_after_ms },
-            Self::Partition(_) => CommittedOffsetError::Loading { group, retry_after_ms },
+/// The partition does not answer for its coordinator: what was asked may be done nevertheless.
+fn not_told(error: FetchError) -> GroupRequestError {
+    GroupRequestError::Append(match error {
+        FetchError::Offline(reason) => AppendError::Offline(reason),
+        FetchError::Draining => AppendError::Draining,
+        FetchError::NotLeader { retry_after_ms, .. } | FetchError::NotReady { retry_after_ms } => {
+            AppendError::OutcomeUnknown { retry_after_ms }
         }
-    }
+        _ => AppendError::Deleted,
+    })
 }
 
-impl From<CommittedOffsetError> for NotTold {
-    fn from(error: CommittedOffsetError) -> Self {
-        Self::Coordinator(error)
-    }
-}
-
-impl Refusal for NotTold {
-    fn not_leader(leader: Option<BrokerId>, retry_after_ms: u64) -> Self {
-        Self::Partition(FetchError::not_leader(leader, retry_after_ms))
-    }
-    fn not_ready(retry_after_ms: u64) -> Self {
-        Self::Partition(FetchError::not_ready(retry_after_ms))
-    }
-    fn offline(reason: Arc<OfflineReason>) -> Self {
-        Self::Partition(FetchError::offline(reason))
-    }
-    fn draining() -> Self {
-        Self::Partition(FetchError::draining())
-    }
-    fn deleted() -> Self {
-        Self::Partition(FetchError::deleted())
-    }
-    fn is_not_leading(&self) -> bool {
-        match self {
-            Self::Coordinator(CommittedOffsetError::Loading { .. } | CommittedOffsetError::NotLeader { .. }) => true,
-            Self::Coordinator(_) => false,
-            Self::Partition(error) => error.is_not_leading(),
-        }
-    }
-    fn is_draining(&self) -> bool {
-        match self {
-            Self::Coordinator(error) => *error == CommittedOffsetError::Draining,
-            Self::Partition(error) => error.is_draining(),
-        }
-    }
-}
-
-/// Answers a request for a group that came to another broker.
-pub(crate) async fn answer(services: &Services, _: Peer, request: Request) -> Response {
+/// Answers a request for groups that came to another broker.
+pub(crate) async fn answer(services: &Services, peer: Peer, request: Request) -> Response {
     let answered = match request.kind {
-        kind::COMMIT_OFFSET => commit(services, &request).await,
-        kind::COMMITTED_OFFSETS => committed(services, &request).await,
+        kind::CALL => call(services, peer, &request).await,
+        kind::AWAIT_CHANGE => await_change(services, &request).await,
+        kind::LIST => Ok(respond(request.kind, &services.groups.list_at_leader().await)),
+        kind::SAMPLE => sampled(services, &request).await,
         _ => Ok(rpc::unknown()),
     };
     answered.unwrap_or_else(|error| rpc::not_understood(&error))
 }
 
 /// The partition of the group, if it is led here.
-fn led_here(services: &Services, group: &GroupId) -> Option<Arc<PartitionSlot>> {
-    services.node.table.get(&offsets_topic(), partition_of(group)).filter(|slot| slot.leads())
+fn led_here(services: &Services, group: &GroupId) -> Result<Arc<PartitionSlot>, GroupRequestError> {
+    let slot = services.node.table.get(&offsets_topic(), partition_of(group)).filter(|slot| slot.leads());
+    slot.ok_or_else(|| GroupRequestError::not_leader(None, services.node.retry_after_ms()))
 }
 
-async fn commit(services: &Services, request: &Request) -> Result<Response, ControlError> {
-    let commit: CommitOffset = request.decode()?;
-    let retry_after_ms = services.node.retry_after_ms();
-    let TopicPartition { topic, partition } = &commit.topic_partition;
-    let committed = if led_here(services, &commit.group).is_none() {
-        Err(AppendError::NotLeader { leader: None, retry_after_ms }.into())
-    } else if services.metadata.image().partition(topic, *partition).is_none() {
-        // Created, or deleted, just now: one of the two images is older. What a coordinator does not know it would
-        // take for deleted.
-        Err(LookupError::NotReady { retry_after_ms }.into())
-    } else {
-        let (key, value) = commit.into_parts();
-        services.groups.commit_here(key, value).await
+async fn call(services: &Services, peer: Peer, request: &Request) -> Result<Response, ControlError> {
+    let call: Call = request.decode()?;
+    let edge = Edge { broker: peer.broker_id, incarnation: peer.incarnation };
+    let answer: CallAnswer = match led_here(services, &call.group) {
+        Ok(slot) => services.groups.call_at_leader(&slot, &call, edge).await,
+        Err(error) => Err(error),
     };
-    Ok(respond(request.kind, &committed))
+    Ok(respond(request.kind, &answer))
 }
 
-async fn committed(services: &Services, request: &Request) -> Result<Response, ControlError> {
-    let question: CommittedOffsets = request.decode()?;
-    let retry_after_ms = services.node.retry_after_ms();
-    let told = match led_here(services, &question.group) {
-        Some(slot) => services.groups.committed_at_leader(&slot, question).await,
-        None => Err(CommittedOffsetError::NotLeader { group: question.group, retry_after_ms }),
+async fn await_change(services: &Services, request: &Request) -> Result<Response, ControlError> {
+    let wait: AwaitChange = request.decode()?;
+    let changed = match led_here(services, &wait.group) {
+        Ok(_) => services.groups.await_change_here(wait).await,
+        Err(error) => Err(error),
     };
-    let told: CommittedAnswer = told.map(|told| told.into_iter().map(|(place, value)| (place, value.into())).collect());
-    Ok(respond(request.kind, &told))
+    Ok(respond(request.kind, &changed))
 }
 
-#[cfg(test)]
-mod tests {
-    use pubg1_model::TopicName;
-
-    use super::*;
-    use crate::fixture::*;
-
-    #[actix_rt::test]
-    async fn another_broker_commits_and_reads_with_the_coordinator_here() {
-        let fixture = Fixture::new();
-        let broker = fixture.start().await;
-        let group: GroupId = "g".parse().unwrap();
-        let at = |topic: TopicName| TopicPartition { topic, partition: PartitionId(1) };
-        // The coordinator has loaded once it has taken something.
-        within(broker.commit_offset(group.clone(), at(topic("pubg1")), offset(1), "m".to_owned())).await.unwrap();
-
-        let (services, topic_of_offsets) = (broker.services(), offsets_topic());
-        let place = place(&services.metadata, partition_of(&group)).unwrap();
-        let Services { node, metadata, .. } = services;
-        let route = Route { node, metadata, topic: &topic_of_offsets, place };
-        let epoch = route.in_image(&services.metadata.image()).unwrap().leader_epoch;
-        let this = (broker.broker_id(), epoch);
-        let times = (Duration::from_secs(60), LAST_ANSWERS);
-        let commit = async |name: &str, to: u64| {
-            let (offset, metadata) = (offset(to), "n".to_owned());
-            let value = WireValue { offset, leader_epoch: None, metadata, commit_timestamp_ms: 5 };
-            let commit = CommitOffset { group: group.clone(), topic_partition: at(topic(name)), value };
-            let asked = route.ask_leader(this, kind::COMMIT_OFFSET, &commit, Payload::empty(), times);
-            let (answer, _): (Result<(), CommitOffsetError>, _) = within(asked).await.unwrap();
-            answer
-        };
-        assert_eq!(commit("pubg1", 7).await, Ok(()));
-        let unknown = commit("none", 7).await.unwrap_err();
-        assert!(unknown.is_retriable() && Refusal::is_not_leading(&unknown), "{unknown}: its image may be older");
-
-        let question = CommittedOffsets { group: group.clone(), only: Some(at(topic("pubg1"))) };
-        let asked = route.ask_leader(this, kind::COMMITTED_OFFSETS, &question, Payload::empty(), times);
-        let (answer, _): (CommittedAnswer, _) = within(asked).await.unwrap();
-        let [(place, value)] = &answer.unwrap()[..] else { panic!("one offset was committed") };
-        assert_eq!((place, value.offset, &*value.metadata), (&at(topic("pubg1")), offset(7), "n"));
-        assert_eq!(
-            within(broker.committed_offset(group, at(topic("pubg1")))).await.unwrap().unwrap().offset,
-            offset(7)
-        );
-        broker.drain(Duration::from_secs(60)).await;
-    }
+async fn sampled(services: &Services, request: &Request) -> Result<Response, ControlError> {
+    Ok(respond(request.kind, &sample::look(&services.node, request.decode()?).await))
 }

@@ -1,5 +1,8 @@
 //! Committed offsets through the broker's handle, with the real log underneath.
 
+mod failover;
+mod instances;
+
 use std::time::Duration;
 
 use pubg1_model::{

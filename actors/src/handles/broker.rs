@@ -17,7 +17,7 @@ use pubg1_model::{
     topic::TopicConfig,
 };
 
-use super::{PartitionHandle, Readiness};
+use super::{GroupsHandle, OffsetToCommit, PartitionHandle, Readiness};
 use crate::{
     broker::{self, Running},
     config::BrokerConfig,
@@ -238,10 +238,8 @@ impl BrokerHandle {
         offset: Offset,
         metadata: String,
     ) -> Result<(), CommitOffsetError> {
-        // A commit for a partition that does not exist is a mistake of the client.
-        let TopicPartition { topic, partition } = &topic_partition;
-        self.partition(topic, *partition)?;
-        self.0.services.groups.commit(group, topic_partition, offset, metadata).await
+        let offset = OffsetToCommit { partition: topic_partition, offset, leader_epoch: None, metadata };
+        Ok(self.groups().commit_simply(&group, vec![offset]).await?)
     }
 
     /// The offset that a group has committed in a partition; `None` when it has none.
@@ -253,7 +251,7 @@ impl BrokerHandle {
         group: GroupId,
         topic_partition: TopicPartition,
     ) -> Result<Option<OffsetCommitValue>, CommittedOffsetError> {
-        let committed = self.0.services.groups.committed(group, Some(topic_partition)).await?;
+        let committed = self.committed(group, Some(vec![topic_partition])).await?;
         Ok(committed.into_values().next())
     }
 
@@ -265,7 +263,24 @@ impl BrokerHandle {
         &self,
         group: GroupId,
     ) -> Result<BTreeMap<TopicPartition, OffsetCommitValue>, CommittedOffsetError> {
-        self.0.services.groups.committed(group, None).await
+        self.committed(group, None).await
+    }
+
+    async fn committed(
+        &self,
+        group: GroupId,
+        only: Option<Vec<TopicPartition>>,
+    ) -> Result<BTreeMap<TopicPartition, OffsetCommitValue>, CommittedOffsetError> {
+        let committed = self.groups().committed(&group, only).await;
+        let retry_after_ms = self.0.services.node.retry_after_ms();
+        let committed = committed.map_err(|error| CommittedOffsetError::of(group, error, retry_after_ms))?;
+        Ok(committed.into_iter().map(|(partition, committed)| (partition, committed.into())).collect())
+    }
+
+    /// The consumer groups of the cluster.
+    #[must_use]
+    pub fn groups(&self) -> GroupsHandle {
+        GroupsHandle::new(self.0.services.groups.clone())
     }
 
     /// Gives every leadership to another broker, as far as there are replicas to take it. Returns when this broker

@@ -182,7 +182,7 @@ impl PartitionHandle {
         }
         let route = self.route();
         let here = async |slot: &PartitionSlot| slot.leader_view();
-        let there = async |leader, epoch| route.view_there((leader, epoch), None).await;
+        let there = async |leader, epoch| route.view_there((leader, epoch)).await;
         self.read_at_leader(here, there, self.patience()).await
     }
 
@@ -195,7 +195,7 @@ impl PartitionHandle {
         let retry_after_ms = self.services.node.retry_after_ms();
         match route.leader() {
             Leader::Here(slot) => slot.leader_view(),
-            Leader::There(leader, epoch) => route.view_there((leader, epoch), None).await,
+            Leader::There(leader, epoch) => route.view_there((leader, epoch)).await,
             Leader::Absent(absent) => Err(forward::Refusal::absent(absent, retry_after_ms)),
         }
     }
@@ -216,7 +216,7 @@ impl PartitionHandle {
         loop {
             let asked_at = Instant::now();
             let here = async |slot: &PartitionSlot| slot.wait_above(offset, deadline).await;
-            let there = async |leader, epoch| route.view_there((leader, epoch), Some((offset, deadline))).await;
+            let there = async |leader, epoch| route.wait_there((leader, epoch), offset, deadline).await;
             match self.read_at_leader(here, there, self.patience()).await {
                 // A leader was lost, or found late, in the course of a long wait: that was not the time to give up.
                 Err(error)
@@ -250,7 +250,23 @@ impl PartitionHandle {
             |leader| move |(log_start_offset, leader_epoch)| DeletedRecords { log_start_offset, leader, leader_epoch };
         let here = async |slot: &PartitionSlot| slot.delete_records_before(offset).await.map(by(this));
         let there = async |leader, epoch| route.delete_records_there((leader, epoch), offset).await.map(by(leader));
-        route.run(self.patience(), here, there, |_| false).await
+        // As for appends: once something may have been deleted, no later refusal says that nothing was.
+        let unknown = Cell::new(None);
+        let again = |error: &DeleteRecordsError| {
+            let is_unknown = matches!(error, DeleteRecordsError::Append(error) if error.is_outcome_unknown());
+            if is_unknown {
+                unknown.set(Some(error.clone()));
+            }
+            // Deleting again what is deleted changes nothing.
+            is_unknown
+        };
+        let outcome = route.run(self.patience(), here, there, again).await;
+        match unknown.into_inner() {
+            Some(unknown) => {
+                outcome.map_err(|error| if forward::Refusal::is_not_leading(&error) { unknown } else { error })
+            }
+            None => outcome,
+        }
     }
 
     fn may_read_elsewhere(&self, error: &FetchError) -> bool {

@@ -9,6 +9,7 @@ mod ending;
 mod faults;
 mod handlers;
 mod housekeeping;
+mod repair;
 mod replication;
 mod steps;
 
@@ -295,6 +296,8 @@ impl PartitionActor {
                     self.fence(epoch, reply);
                 }
                 self.on_assignment(ctx);
+                // What was not read by recovery may have changed while nobody looked.
+                self.verify(ctx);
                 self.proceed(ctx);
             }
             Err(OpeningFailure::NotKept) => self.remove(Removal::begin(&self.slot.node), ctx),

@@ -12,7 +12,7 @@ use pubg1_model::{
         message::{EpochEndAnswer, FenceAnswer, FetchAnswer},
     },
 };
-use pubg1_storage::{Compacted, Damage, FlushError, Flushed, LogSlice, ReadError, StorageError};
+use pubg1_storage::{Compacted, Damage, FlushError, Flushed, LogSlice, ReadError, RepairError, StorageError};
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
@@ -102,6 +102,21 @@ pub(crate) enum Answered {
     Refused(Refusal),
     /// Something that cannot be what the leader wrote.
     Corrupt { reason: String },
+}
+
+/// Why a damaged segment was not mended.
+pub(super) enum NotRepaired {
+    /// The peers have something else there, or nothing; or the disk failed.
+    Misfit(RepairError),
+    /// Nobody asks for it any more.
+    Ended,
+}
+
+/// A damaged segment was copied from another replica, or not.
+pub(super) struct SegmentRepaired {
+    pub(super) life: u64,
+    pub(super) damage: Arc<Damage>,
+    pub(super) result: Result<Compacted, NotRepaired>,
 }
 
 /// Somebody was sent bytes from this log that are not what was written.
@@ -207,5 +222,6 @@ messages!(
     FlushCompleted,
     ReadCompleted,
     CompactionCompleted,
+    SegmentRepaired,
     Verified
 );

@@ -80,7 +80,9 @@ pub(super) async fn open_replica(
     let registration = slot.node.registration.get().copied();
     let registration =
         registration.ok_or_else(|| OpeningFailure::Unavailable("the broker is not registered yet".to_owned()))?;
-    let workers = slot.node.workers.clone();
+    let (workers, openings) = (slot.node.workers.clone(), Arc::clone(&slot.node.openings));
+    // What is open already is not to wait for all that is to be opened.
+    let _turn = openings.acquire().await;
     let opened =
         workers.run(move || Opening { slot: &slot, assignment: &assignment, registration }.run(is_damaged, lock));
     let ended = || OpeningFailure::Unavailable("the thread that opened the log ended".to_owned());
@@ -113,8 +115,9 @@ impl Opening<'_> {
                 slot.node.metrics.storage().checksum_failures.inc();
                 tracing::error!(partition = %slot.identity.topic_partition(), %damage,
                     "the log is damaged; it is copied again from the other replicas");
-                known = self.forget(known.row)?;
-                self.set_aside()?;
+                let former = known.row;
+                known = self.forget(former)?;
+                self.set_aside(former)?;
                 open()?
             }
             opened => opened?,
@@ -148,7 +151,7 @@ impl Opening<'_> {
         }
         if is_damaged && !self.is_alone() {
             let known = self.forget(row)?;
-            self.set_aside()?;
+            self.set_aside(row)?;
             return Ok(known);
         }
         if known.is_suspect && !self.is_alone() {
@@ -178,11 +181,17 @@ impl Opening<'_> {
         is_stored.then_some(()).ok_or_else(failed)
     }
 
-    /// Moves the directory out of the way. Blocks.
-    fn set_aside(&self) -> Result<(), OpeningFailure> {
+    /// Moves the directory out of the way; `former` is the row that it had. What is kept already of a replica that has not
+    /// been whole since stays: what came after it is part of a copy. Blocks.
+    fn set_aside(&self, former: Option<ReplicaRow>) -> Result<(), OpeningFailure> {
         let dir = &self.slot.identity.dir;
         let aside = aside(dir);
-        let moved = remove_if_there(&aside).and_then(|()| std::fs::rename(dir, &aside));
+        let has_forgotten = former.is_none_or(|row| row.adopted_epoch.is_none());
+        let is_kept = has_forgotten && aside.try_exists().map_err(|error| unavailable(dir, &error))?;
+        let moved = match is_kept {
+            true => remove_if_there(dir),
+            false => remove_if_there(&aside).and_then(|()| std::fs::rename(dir, &aside)),
+        };
         moved.map_err(|error| unavailable(dir, &error))?;
         tracing::warn!(aside = %aside.display(), "kept until the replica is whole again");
         Ok(())

@@ -74,6 +74,7 @@ pub(super) struct ReplicaState {
     answers: Vec<Answer>,
     handover: Option<Handover>,
     followers: Followers,
+    moving_since: u64,
     pull: Pull,
     is_flushing: bool,
     /// The log was cut since the flush that is under way began: it says nothing any more.
@@ -103,6 +104,7 @@ impl ReplicaState {
             answers: Vec::new(),
             handover: None,
             followers: Followers::default(),
+            moving_since: 0,
             pull: Pull::new(Arc::clone(slot)),
             is_flushing: false,
             is_flush_void: false,
@@ -254,12 +256,16 @@ impl ReplicaState {
         }
     }
 
-    fn completed_move(&self) -> Option<Vec<BrokerId>> {
+    fn completed_move(&self) -> Option<u64> {
         self.leading_epoch().filter(|_| self.replica.is_move_complete())?;
-        match self.replica.leading()?.replica_set() {
-            ReplicaSet::Joint { new, .. } => Some(new.clone()),
-            ReplicaSet::Stable(_) => None,
-        }
+        let is_joint = matches!(self.replica.leading()?.replica_set(), ReplicaSet::Joint { .. });
+        is_joint.then_some(self.moving_since)
+    }
+
+    /// The metadata version that the move began with which is part of the replica set that this replica leads.
+    pub(super) fn set_moving_since(&mut self, moving_since: u64) {
+        self.is_changed |= self.moving_since != moving_since;
+        self.moving_since = moving_since;
     }
 
     pub(super) fn reader(&self) -> LogReader {

@@ -62,7 +62,18 @@ impl PartitionSlot {
             return Ok(AppendReply { appended: Vec::new(), leader: self.broker(), leader_epoch, phases });
         }
         // A dropped reply means that the actor died with the request in its hands.
-        answer.await.unwrap_or_else(|_| Err(self.interrupted()))
+        let answered = answer.await.unwrap_or_else(|_| Err(self.interrupted()));
+        answered.map_err(|error| self.judgement(error))
+    }
+
+    /// What a producer is told of its sequence is final, and read from this log: one that has slept while another led
+    /// would find gaps where there are none. So it counts while a quorum is in contact, as a read does.
+    fn judgement(&self, error: AppendError) -> AppendError {
+        let is_final = matches!(error, AppendError::OutOfOrderSequence { .. } | AppendError::StaleProducerEpoch { .. });
+        if is_final && self.readable().is_err() {
+            return AppendError::NotReady { retry_after_ms: self.node.retry_after_ms() };
+        }
+        error
     }
 
     /// Why there is no actor: what was published when it went.
@@ -117,9 +128,14 @@ impl PartitionSlot {
     /// What a read that storage refused is to the client. Damage is the partition's business, too: it looks at what
     /// was read, and has it repaired.
     fn refused_read(&self, error: ReadError, from: Offset, view: &PartitionView) -> FetchError {
-        if matches!(error, ReadError::Damage(_)) {
+        if let ReadError::Damage(damage) = &error {
             // One that does not run looks at its log when it is opened.
-            self.post(DamageSuspected { offset: from }).map_err(drop).unwrap_or_default();
+            self.post(DamageSuspected { offset: damage.offset }).map_err(drop).unwrap_or_default();
+            if !self.peers().is_empty() {
+                // They have it whole, and one of them leads before long.
+                tracing::warn!(%damage, "a read found damage");
+                return FetchError::NotReady { retry_after_ms: self.node.retry_after_ms() };
+            }
         }
         read_error(error, from, view)
     }

@@ -11,7 +11,8 @@ use std::{
 use actix::{Addr, Context, Handler, Message, dev::ToEnvelope};
 use pubg1_metrics::TopicMetrics;
 use pubg1_model::{
-    LeaderEpoch, Offset, PartitionId, TopicId, TopicName, TopicPartition, cluster::PartitionImage, topic::TopicConfig,
+    BrokerId, LeaderEpoch, Offset, PartitionId, TopicId, TopicName, TopicPartition, cluster::PartitionImage,
+    topic::TopicConfig,
 };
 use pubg1_storage::LogReader;
 use tokio::sync::watch;
@@ -138,6 +139,15 @@ impl PartitionSlot {
         self.assignment.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The other brokers that keep the partition, the leader first.
+    pub(crate) fn peers(&self) -> Vec<BrokerId> {
+        let Some(assignment) = self.assignment() else { return Vec::new() };
+        let me = self.node.config.broker_id;
+        let mut peers: Vec<BrokerId> = assignment.image.members().filter(|broker| *broker != me).collect();
+        peers.sort_by_key(|broker| assignment.image.leader != Some(*broker));
+        peers
+    }
+
     /// Says what the actor shall do from now on. The caller tells it to look.
     pub(crate) fn assign(&self, assignment: Assignment) {
         *self.assignment.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(assignment));
@@ -255,6 +265,18 @@ impl PartitionSlot {
             view.in_sync = Arc::new([]);
             view.move_complete = None;
             view.status = status;
+        });
+    }
+
+    /// The leadership is over: from now on nothing is read here, though what else has changed is published later.
+    pub(super) fn end_leadership(&self) {
+        self.published.send_if_modified(|published| {
+            let led = published.view.status == PartitionStatus::Leader || published.lease.is_some();
+            if led {
+                published.view.status = PartitionStatus::Electing;
+                published.lease = None;
+            }
+            led
         });
     }
 

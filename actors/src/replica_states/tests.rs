@@ -106,6 +106,33 @@ fn a_machine_that_went_down_makes_rows_suspect_when_log_ends_count() {
 }
 
 #[test]
+fn what_a_former_life_left_unflushed_is_suspect_until_every_log_is_flushed() {
+    for is_settled in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let life = Life::begin(&dir, Counting::LogEnd, "a");
+        life.store(key(1, 0), row(3));
+        life.end(false);
+        // Killed. The next lives flush before they count, but do not come to it, on the same boot of the machine.
+        for _ in 0..2 {
+            let life = Life::begin(&dir, Counting::Flushed, "a");
+            assert!(life.states.counts_unflushed());
+            life.end(false);
+        }
+        let life = Life::begin(&dir, Counting::Flushed, "a");
+        if is_settled {
+            life.states.settle();
+            // After it in the queue.
+            life.store(key(1, 1), row(3));
+            assert!(!life.states.counts_unflushed());
+        }
+        life.end(false);
+        let life = Life::begin(&dir, Counting::Flushed, "b");
+        assert_eq!(life.states.load(key(1, 0)).unwrap().is_suspect, !is_settled);
+        life.end(true);
+    }
+}
+
+#[test]
 fn an_unreadable_row_is_none() {
     let dir = tempfile::tempdir().unwrap();
     let path: PathBuf = dir.path().join(FILE);

@@ -14,6 +14,7 @@ use pubg1_model::record_batch::ValidBatch;
 use pubg1_transport::Payload;
 
 use super::{
+    pace::Pace,
     wire::{DamageReport, Outcome, Poll, PollAnswer, SentOutcome, Wish, kind},
     wishes::{NextRequest, Source},
 };
@@ -27,8 +28,10 @@ use crate::{
 
 /// How long a leader may wait for something to tell. Shorter than its lease, which rests on these requests.
 const WAIT: Duration = Duration::from_millis(150);
-/// How much longer an answer may take.
+/// How much longer an answer may take, and how long nothing of one that arrives may come.
 const PATIENCE: Duration = Duration::from_millis(1_000);
+/// How long one that arrives may take: a batch may be large, and the link slow.
+const ARRIVING_MAX: Duration = Duration::from_secs(120);
 /// Requests that may be outstanding: one that waits, and some that bring acknowledgements.
 const OUTSTANDING_MAX: usize = 4;
 /// The pauses before a new session after one that failed: they double from the first to the second.
@@ -41,6 +44,8 @@ pub(super) struct Wanted;
 struct Polled {
     session: u64,
     number: u64,
+    /// Bytes that it allowed for, how long the leader might wait, and how long it took.
+    asked: (u64, Duration, Duration),
     result: Result<(PollAnswer, Bytes), RpcError>,
 }
 
@@ -72,6 +77,7 @@ pub(crate) struct ReplicatorActor {
     node: Arc<NodeContext>,
     source: Arc<Source>,
     session: Session,
+    pace: Pace,
     pause: Duration,
     is_pausing: bool,
     guard: DeathGuard,
@@ -92,6 +98,7 @@ pub(super) fn start_replicator(node: &Arc<NodeContext>, source: &Arc<Source>, pl
             node,
             source,
             session: Session::new(),
+            pace: Pace::new(),
             pause: PAUSE.0,
             is_pausing: false,
             guard,
@@ -136,10 +143,13 @@ impl ReplicatorActor {
         // The first is answered at once: a leader holds its lease from the second on.
         let wait = if session.next == 0 { Duration::ZERO } else { WAIT };
         let poll = Poll {
+            // Nothing is followed before it is registered.
+            registration: self.node.registration.get().copied().unwrap_or_default(),
             session: session.id,
             number: session.next,
             heard: session.heard,
             wait_ms: u64::try_from(wait.as_millis()).unwrap_or(0),
+            max_bytes: self.pace.bytes_max(),
             forgotten,
             wishes,
         };
@@ -147,14 +157,22 @@ impl ReplicatorActor {
         session.outstanding += 1;
         let (rpc, broker, address) = (self.node.rpc.clone(), self.source.broker, ctx.address());
         actix_rt::spawn(async move {
-            let result = rpc.call(broker, kind::POLL, &poll, Payload::empty(), wait + PATIENCE).await;
+            let asked_at = tokio::time::Instant::now();
+            let patience = (wait + PATIENCE, PATIENCE, ARRIVING_MAX);
+            let result = rpc.call_while_arriving(broker, kind::POLL, &poll, patience).await;
+            let asked = (poll.max_bytes, wait, asked_at.elapsed());
             #[expect(clippy::disallowed_methods, reason = "bounded by the requests that may be outstanding")]
-            address.do_send(Polled { session: poll.session, number: poll.number, result });
+            address.do_send(Polled { session: poll.session, number: poll.number, asked, result });
         });
     }
 
     fn on_polled(&mut self, polled: Polled, ctx: &mut Context<Self>) {
-        let Polled { session, number, result } = polled;
+        let Polled { session, number, asked: (asked, wait, took), result } = polled;
+        match &result {
+            Ok((_, payload)) => self.pace.answered(payload.len(), asked, (wait, took)),
+            Err(RpcError::OutcomeUnknown(_)) if took >= wait + PATIENCE => self.pace.timed_out(asked),
+            Err(_) => {}
+        }
         if session != self.session.id {
             return;
         }

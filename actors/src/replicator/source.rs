@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use pubg1_model::BrokerId;
+use pubg1_model::{BrokerId, cluster::ClusterImage};
 use pubg1_transport::{Peer, Request, Response};
 use tokio::{
     sync::Notify,
@@ -23,7 +23,7 @@ use crate::{
     rpc::{self, Services},
 };
 
-/// Bytes of batches in one answer, above which it takes no further partition.
+/// Bytes of batches in one answer, whatever is asked for.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a request may wait, whatever it asks for.
 const WAIT_MAX: Duration = Duration::from_millis(300);
@@ -103,10 +103,16 @@ pub(crate) struct FetchSink {
     session: Arc<Session>,
     key: PartitionKey,
     token: u64,
+    max_bytes: usize,
     is_done: bool,
 }
 
 impl FetchSink {
+    /// Bytes of batches that were asked for, as far as one batch is not larger.
+    pub(crate) const fn max_bytes(&self) -> usize {
+        self.max_bytes
+    }
+
     /// Whether the wish still counts.
     pub(crate) fn is_wanted(&self) -> bool {
         self.session.lock().is_wanted(self.key, self.token)
@@ -141,8 +147,8 @@ impl SessionState {
         !self.is_over && self.entries.get(&key).is_some_and(|entry| entry.token == token)
     }
 
-    /// Takes what is ready, as much as fits one answer.
-    fn take_ready(&mut self) -> (Vec<SentOutcome>, Vec<Bytes>) {
+    /// Takes what is ready, as much as fits one answer of `max_bytes`.
+    fn take_ready(&mut self, max_bytes: usize) -> (Vec<SentOutcome>, Vec<Bytes>) {
         let (mut outcomes, mut parts, mut total) = (Vec::new(), Vec::new(), 0);
         while let Some(Ready { key, token, outcome, runs }) = self.ready.pop_front() {
             // A later wish for the partition has taken its place.
@@ -150,7 +156,7 @@ impl SessionState {
                 continue;
             }
             let bytes: usize = runs.iter().map(Bytes::len).sum();
-            if total + bytes > ANSWER_BYTES_MAX && total > 0 {
+            if total + bytes > max_bytes && total > 0 {
                 self.ready.push_front(Ready { key, token, outcome, runs });
                 break;
             }
@@ -242,7 +248,8 @@ impl Session {
                 let attachment = entry.attachment.get_or_insert_with(|| Attachment::new(Arc::clone(&self.contact)));
                 Arc::clone(attachment)
             });
-            let sink = FetchSink { session: Arc::clone(self), key: *key, token: *token, is_done: false };
+            let max_bytes = bytes_max(poll);
+            let sink = FetchSink { session: Arc::clone(self), key: *key, token: *token, max_bytes, is_done: false };
             requested.push((*key, FetchRequested { from: self.peer, wish: *wish, attachment, sink }));
         }
         drop(state);
@@ -254,7 +261,7 @@ impl Session {
     }
 
     /// Waits for something to tell, a later request, or the deadline; and takes what is ready.
-    async fn collect(&self, number: u64, deadline: Instant) -> (Vec<SentOutcome>, Vec<Bytes>) {
+    async fn collect(&self, number: u64, deadline: Instant, max_bytes: usize) -> (Vec<SentOutcome>, Vec<Bytes>) {
         let look = |state: &mut SessionState| {
             // What is ready goes with the latest request: it is answered at once.
             let is_latest = state.next == number + 1;
@@ -262,7 +269,7 @@ impl Session {
         };
         match self.wait(deadline, look).await {
             Some(false) => (Vec::new(), Vec::new()),
-            Some(true) | None => self.lock().take_ready(),
+            Some(true) | None => self.lock().take_ready(max_bytes),
         }
     }
 
@@ -273,6 +280,10 @@ impl Session {
             state.sent.pop_front();
         }
     }
+}
+
+fn bytes_max(poll: &Poll) -> usize {
+    usize::try_from(poll.max_bytes).unwrap_or(usize::MAX).min(ANSWER_BYTES_MAX)
 }
 
 /// Gives a wish to its partition.
@@ -289,6 +300,11 @@ pub(crate) async fn answer(services: &Services, peer: Peer, request: Request) ->
     let node = &services.node;
     match request.kind {
         kind::POLL => match request.decode::<Poll>() {
+            // It must not put an end to the session of the life that took its place.
+            Ok(poll) if is_former_life(&services.metadata.image(), peer.broker_id, &poll) => {
+                tracing::debug!(broker = %peer.broker_id, "a former life of a broker follows on");
+                rpc::respond(kind::POLL, &PollAnswer::UnknownSession)
+            }
             Ok(poll) => answer_poll(node, peer, &poll).await,
             Err(error) => rpc::not_understood(&error),
         },
@@ -306,6 +322,11 @@ pub(crate) async fn answer(services: &Services, peer: Peer, request: Request) ->
     }
 }
 
+/// Whether another life of the follower has registered since.
+fn is_former_life(image: &ClusterImage, follower: BrokerId, poll: &Poll) -> bool {
+    image.brokers.get(&follower).is_some_and(|known| known.registration > poll.registration)
+}
+
 async fn answer_poll(node: &NodeContext, peer: Peer, poll: &Poll) -> Response {
     let unknown = || rpc::respond(kind::POLL, &PollAnswer::UnknownSession);
     let Some(session) = node.sessions.of(peer, poll) else { return unknown() };
@@ -315,7 +336,7 @@ async fn answer_poll(node: &NodeContext, peer: Peer, poll: &Poll) -> Response {
         return unknown();
     }
     let deadline = Instant::now() + Duration::from_millis(poll.wait_ms).min(WAIT_MAX);
-    let (outcomes, parts) = session.collect(poll.number, deadline).await;
+    let (outcomes, parts) = session.collect(poll.number, deadline, bytes_max(poll)).await;
     let metrics = node.metrics.replication();
     metrics.fetches.inc();
     metrics.bytes_out.inc_by(parts.iter().map(|part| u64::try_from(part.len()).unwrap_or(u64::MAX)).sum());

@@ -1,9 +1,10 @@
 //! Brokers of one cluster in one process, over the real transport, on real directories.
 
 mod chaos;
-mod cluster;
+pub(crate) mod cluster;
 mod copies;
 mod leaders;
+mod lives;
 mod moves;
 mod promises;
 mod repair;

@@ -37,6 +37,8 @@ pub(crate) struct SentWish {
 /// A request of a fetch session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Poll {
+    /// The metadata version that registered this life of the follower.
+    pub(crate) registration: u64,
     /// Which session; chosen by the follower.
     pub(crate) session: u64,
     /// The place of the request in it, from 0; 0 begins the session.
@@ -45,6 +47,8 @@ pub(crate) struct Poll {
     pub(crate) heard: Option<u64>,
     /// How long the answer may wait for something to tell, in milliseconds.
     pub(crate) wait_ms: u64,
+    /// Bytes of batches in the answer, and in that of each wish; at least one batch whatever its size.
+    pub(crate) max_bytes: u64,
     /// Partitions that are no longer followed from this broker, or no longer in the same epoch.
     pub(crate) forgotten: Vec<PartitionKey>,
     /// Wishes that are new; each takes the place of the former one for its partition.

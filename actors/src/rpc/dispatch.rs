@@ -7,7 +7,7 @@ use std::{
 
 use pubg1_transport::{Handler, Peer, Request, Response};
 
-use super::{Services, kind, not_understood, respond, unknown};
+use super::{Services, kind, not_understood, respond, sealed, unknown};
 use crate::{
     controller::{self, FenceBatch},
     forward, group_coordinator, partition, replicator,
@@ -40,7 +40,7 @@ impl Dispatcher {
 
     async fn answer(&self, peer: Peer, request: Request) -> Response {
         match request.kind {
-            kind if kind::RAFT.contains(&kind) || kind == kind::PROPOSE => self.metadata(request).await,
+            kind if kind::RAFT.contains(&kind) || kind == kind::PROPOSE => self.metadata(peer, request).await,
             kind::HEARTBEAT | kind::CLUSTER_STATUS | kind::MOVE_LEADER => {
                 controller::answer(&self.services.controller, request).await
             }
@@ -56,10 +56,13 @@ impl Dispatcher {
         }
     }
 
-    async fn metadata(&self, request: Request) -> Response {
+    async fn metadata(&self, peer: Peer, request: Request) -> Response {
         let kind = request.kind;
-        let answer = self.services.metadata.answer(kind, request.payload.into_bytes()).await;
-        respond(kind, &()).with_payload(answer)
+        let Some(body) = sealed::open(request.payload.into_bytes()) else {
+            tracing::warn!(broker = %peer.broker_id, kind, "a request was damaged on its way");
+            return unknown();
+        };
+        respond(kind, &()).with_payload(sealed::seal(self.services.metadata.answer(kind, body).await))
     }
 
     /// A fence is about partitions of an image that may not have come here yet.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pubg1_model::BrokerId;
-use pubg1_transport::{Payload, PeerState};
+use pubg1_transport::PeerState;
+use tokio::time::Instant;
 
-use super::{Rpc, RpcError};
+use super::{Rpc, RpcError, sealed};
 use crate::raft::{CallError, RaftTransport};
 
 impl RaftTransport for Rpc {
@@ -20,8 +21,10 @@ impl RaftTransport for Rpc {
     ) -> BoxFuture<'static, Result<Bytes, CallError>> {
         let rpc = self.clone();
         Box::pin(async move {
-            match Self::call::<(), ()>(&rpc, to, kind, &(), Payload::from(body), timeout).await {
-                Ok(((), answer)) => Ok(answer),
+            match Self::call::<(), ()>(&rpc, to, kind, &(), sealed::seal(body), timeout).await {
+                Ok(((), answer)) => sealed::open(answer).ok_or_else(|| {
+                    CallError::OutcomeUnknown(format!("the answer of broker {to} was damaged on its way"))
+                }),
                 Err(RpcError::NotSent(reason)) => Err(CallError::NotSent(reason)),
                 Err(RpcError::OutcomeUnknown(reason) | RpcError::Misunderstood(reason)) => {
                     Err(CallError::OutcomeUnknown(reason))
@@ -38,9 +41,13 @@ impl RaftTransport for Rpc {
         let rpc = self.clone();
         Box::pin(async move {
             let Some(client) = rpc.client(broker) else { return std::future::pending().await };
+            // What was found before says nothing of one that has begun since.
+            let asked_at = Instant::now();
             client.connect();
             let mut states = client.state();
-            if states.wait_for(|state| matches!(state, PeerState::Refused { .. })).await.is_err() {
+            let is_gone =
+                |state: &PeerState| matches!(state, PeerState::Refused { attempted, .. } if *attempted >= asked_at);
+            if states.wait_for(is_gone).await.is_err() {
                 // The client was replaced, as the broker has moved.
                 std::future::pending::<()>().await;
             }

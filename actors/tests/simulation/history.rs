@@ -6,8 +6,8 @@ use pubg1_actors::{PartitionStatus, PartitionView};
 use pubg1_model::{BrokerId, LeaderEpoch, PartitionId, record_batch::BatchIter};
 
 use crate::invariants::{
-    AckedIsKept, GroupOffsetsNeverGoBack, HighWatermarkIsMonotonic, OffsetsAreDense, ReadsNeverContradict,
-    SingleLeaderPerEpoch,
+    AckedIsKept, ConsumersSkipNothing, GroupOffsetsNeverGoBack, HighWatermarkIsMonotonic, OffsetsAreDense,
+    ReadsNeverContradict, SingleLeaderPerEpoch,
 };
 
 /// A record: its offset and its payload.
@@ -40,6 +40,7 @@ pub(crate) struct By {
 #[derive(Default)]
 pub(crate) struct History {
     acked: AckedIsKept,
+    consumers: ConsumersSkipNothing,
     dense: OffsetsAreDense,
     groups: GroupOffsetsNeverGoBack,
     leaders: SingleLeaderPerEpoch,
@@ -137,6 +138,24 @@ impl History {
     pub(crate) fn group_read_ends(&mut self, group: &str, floor: Option<u64>, found: Option<u64>) {
         self.count("group reads", 1);
         let result = self.groups.read(group, floor, found);
+        self.check(result);
+    }
+
+    /// A member of the group of consumers was given these records.
+    pub(crate) fn delivered(&mut self, partition: PartitionId, records: &[Record]) {
+        self.count("records consumed", u64::try_from(records.len()).unwrap_or(0));
+        self.consumers.delivered(partition, records);
+    }
+
+    /// A poll that began when `floor` was committed begins to read here.
+    pub(crate) fn poll_begins(&mut self, partition: PartitionId, floor: Option<u64>, start: Option<u64>) {
+        let result = self.consumers.begins(partition, floor, start);
+        self.check(result);
+    }
+
+    /// The group of consumers has committed this.
+    pub(crate) fn consumed(&mut self, partition: PartitionId, offset: u64) {
+        let result = self.consumers.committed(partition, offset);
         self.check(result);
     }
 

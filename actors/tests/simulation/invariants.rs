@@ -2,6 +2,8 @@
 
 #[path = "invariants/acked_is_kept.rs"]
 mod acked_is_kept;
+#[path = "invariants/consumers_skip_nothing.rs"]
+mod consumers_skip_nothing;
 #[path = "invariants/group_offsets_never_go_back.rs"]
 mod group_offsets_never_go_back;
 #[path = "invariants/high_watermark_is_monotonic.rs"]
@@ -16,6 +18,7 @@ mod replicas_agree;
 mod single_leader_per_epoch;
 
 pub(crate) use acked_is_kept::AckedIsKept;
+pub(crate) use consumers_skip_nothing::ConsumersSkipNothing;
 pub(crate) use group_offsets_never_go_back::GroupOffsetsNeverGoBack;
 pub(crate) use high_watermark_is_monotonic::HighWatermarkIsMonotonic;
 pub(crate) use offsets_are_dense::OffsetsAreDense;

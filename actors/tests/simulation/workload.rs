@@ -1,4 +1,4 @@
-//! What clients do, on every broker, for as long as it lives: append, read, commit offsets of groups. None of them
+//! What clients do, on every broker, for as long as it lives: append, read, commit offsets of groups, consume. None of them
 //! knows who leads; each asks the broker of its own host.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
@@ -14,6 +14,7 @@ use tokio::{task::spawn_local, time::timeout};
 
 use crate::{
     cluster::{PARTITIONS, topic},
+    consumers::consume,
     history::{By, Shared, records_of},
 };
 
@@ -30,8 +31,8 @@ pub(crate) struct Clients {
     pub(crate) group: Cell<u64>,
     /// What was last committed or tried.
     pub(crate) committed: Cell<u64>,
-    /// Reads that succeeded since calm was set, by partition; the last is that of the group.
-    pub(crate) well: [Cell<bool>; PARTITIONS as usize + 1],
+    /// Reads that succeeded since calm was set, by partition; the last two are those of the groups.
+    pub(crate) well: [Cell<bool>; PARTITIONS as usize + 2],
 }
 
 impl Clients {
@@ -60,6 +61,12 @@ impl Clients {
             drop(spawn_local(Rc::clone(self).read(broker.clone(), partition, seed())));
         }
         drop(spawn_local(Rc::clone(self).commit(broker.clone(), SplitMix64::new(random.below(u64::MAX)))));
+        drop(spawn_local(consume(Rc::clone(self), broker.clone(), SplitMix64::new(random.below(u64::MAX)))));
+    }
+
+    /// The consumer has polled and committed.
+    pub(crate) fn consumes_well(&self) {
+        self.well[PARTITIONS as usize + 1].set(true);
     }
 
     fn batch(&self, random: &mut SplitMix64) -> (ValidBatch, Vec<String>) {
@@ -185,7 +192,7 @@ async fn open(broker: &BrokerHandle, partition: PartitionId) -> PartitionHandle 
 }
 
 /// What a client does between two requests.
-async fn pause(random: &mut SplitMix64, at_most_ms: u64) {
+pub(crate) async fn pause(random: &mut SplitMix64, at_most_ms: u64) {
     pass(Duration::from_millis(1 + random.below(at_most_ms))).await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, time::Duration};
 
-use pubg1_model::{BrokerId, PartitionId, ProducerId, TopicPartition};
+use pubg1_model::{BrokerId, PartitionId, ProducerId, TopicPartition, topic::TopicConfig};
 use tempfile::TempDir;
 
 use crate::{
@@ -46,7 +46,11 @@ impl Three {
 
     /// A topic of one partition with three replicas, and who leads it.
     async fn create(&self, name: &str) -> BrokerId {
-        let new = NewTopic { name: topic(name), partitions: None, replication_factor: None, config: None };
+        self.create_with(name, None).await
+    }
+
+    async fn create_with(&self, name: &str, config: Option<TopicConfig>) -> BrokerId {
+        let new = NewTopic { name: topic(name), partitions: None, replication_factor: None, config };
         let image = within(self.brokers[0].create_topic(new)).await.unwrap();
         assert_eq!(image.partitions[0].replicas.len(), 3);
         let leader = image.partitions[0].leader.unwrap();
@@ -197,5 +201,64 @@ async fn a_partition_without_a_quorum_says_why_and_a_leadership_moves_when_told(
         matches!(error, AppendError::NotLeader { .. } | AppendError::Offline(_)) && error.is_retriable(),
         "{error}"
     );
+    three.stop().await;
+}
+
+#[actix_rt::test]
+async fn more_clients_than_a_window_holds_stop_neither_replication_nor_the_controller() {
+    const CLIENTS: u32 = 2 * crate::rpc::CLIENT_WINDOW;
+    let three = Three::start().await;
+    let leader = three.create("t").await;
+    let others = three.others(leader);
+    let epoch = within(three.at(leader, "t").leader_view()).await.unwrap().leader_epoch;
+    // Each of the two that follow sends more appends than there are places; they end only when both have copied them.
+    let appends = (0..CLIENTS).map(|number| {
+        let partition = three.at(others[number as usize % 2], "t");
+        async move { append(&partition, batch(&["x"])).await }
+    });
+    let replies = within(futures_util::future::join_all(appends)).await;
+    assert!(replies.iter().all(Result::is_ok), "{:?}", replies.iter().find(|reply| reply.is_err()));
+    // And more long polls.
+    let end = offset(u64::from(CLIENTS));
+    let far = tokio::time::Instant::now() + Duration::from_secs(60);
+    let polls = (0..CLIENTS).map(|number| {
+        let partition = three.at(others[number as usize % 2], "t");
+        async move { partition.wait_above(end, far).await }
+    });
+    let polls = actix_rt::spawn(futures_util::future::join_all(polls));
+    // Longer than a leader goes on, and a broker is borne, that is not heard from.
+    pass(Duration::from_secs(3)).await;
+    assert!(!polls.is_finished());
+    let mut reply = append(&three.at(others[0], "t"), batch(&["last"])).await.unwrap();
+    assert_eq!((reply.leader, reply.leader_epoch), (leader, epoch));
+    assert_eq!(reply.appended.remove(0).base_offset, end);
+    for view in within(polls).await.unwrap() {
+        assert_eq!(view.unwrap().high_watermark, offset(end.get() + 1));
+    }
+    three.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_large_batch_goes_through_every_broker() {
+    // More than a body of HTTP has, less than a topic may allow.
+    const BYTES: u64 = 20 << 20;
+    let three = Three::start().await;
+    let large = TopicConfig { max_message_bytes: 2 * BYTES, segment_bytes: 4 * BYTES, ..TopicConfig::default() };
+    let leader = three.create_with("t", Some(large)).await;
+    let value = "x".repeat(usize::try_from(BYTES).unwrap());
+    for (sequence, broker) in (0..).zip([leader, three.others(leader)[0]]) {
+        let partition = three.at(broker, "t");
+        // A busy machine may take so long that the leader changes.
+        let reply = loop {
+            match append(&partition, idempotent(&[&value], ProducerId(7), sequence)).await {
+                Err(error) if error.is_retriable() => tokio::task::yield_now().await,
+                outcome => break outcome.unwrap(),
+            }
+        };
+        let at = offset(u64::try_from(sequence).unwrap());
+        assert_eq!(reply.appended[0].base_offset, at);
+        let fetched = within(partition.read(at, 1)).await.unwrap();
+        assert!(fetched.runs.iter().map(bytes::Bytes::len).sum::<usize>() > value.len());
+    }
     three.stop().await;
 }

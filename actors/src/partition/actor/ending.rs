@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use actix::{ActorContext, Context, Handler};
-use pubg1_storage::{Damage, FlushError, StorageError};
+use pubg1_storage::{FlushError, StorageError};
 
 use super::{PartitionActor, report_flush_failure};
 use crate::{
@@ -72,7 +72,7 @@ impl PartitionActor {
     pub(super) fn on_broken_log(&mut self, error: StorageError, ctx: &mut Context<Self>) {
         match OpenFailure::from(error) {
             OpenFailure::FlushFailed(error) => self.on_flush_failure(&error),
-            OpenFailure::Damaged(reason) => self.repair(reason, ctx),
+            OpenFailure::Damaged(reason) => self.copy_again(reason, ctx),
             OpenFailure::Unavailable(reason) => {
                 self.go_offline(OfflineReason::Unavailable { reason });
                 self.open(ctx, self.reopen_pause);
@@ -82,18 +82,10 @@ impl PartitionActor {
         self.close_when_idle(ctx);
     }
 
-    /// The log holds something that was not written.
-    pub(super) fn on_damage(&mut self, damage: &Damage, ctx: &mut Context<Self>) {
-        self.slot.node.metrics.storage().checksum_failures.inc();
-        self.repair(storage_errors::damaged(damage), ctx);
-    }
-
     /// Sets the log aside and copies it again from the others; a leader gives its leadership up for that, because they
     /// have what is damaged here. When nobody else has it the partition is offline, and nothing is touched.
-    fn repair(&mut self, reason: OfflineReason, ctx: &mut Context<Self>) {
-        let me = self.slot.node.config.broker_id;
-        let is_alone =
-            self.slot.assignment().is_none_or(|assignment| assignment.image.members().all(|broker| broker == me));
+    pub(super) fn copy_again(&mut self, reason: OfflineReason, ctx: &mut Context<Self>) {
+        let is_alone = self.slot.peers().is_empty();
         self.go_offline(reason);
         if !is_alone {
             self.is_damaged = true;
@@ -123,8 +115,7 @@ impl PartitionActor {
         let role = std::mem::replace(&mut self.role, Role::Ended);
         self.end(ctx, PartitionStatus::Closed);
         let Role::Replica(mut state) = role else {
-            // Nothing is open: nothing can be left half done.
-            return closed.send(true).unwrap_or_default();
+            return closed.send(self.is_nothing_unflushed(&role)).unwrap_or_default();
         };
         self.end_answers(&mut state);
         let slot = Arc::clone(&self.slot);
@@ -139,6 +130,14 @@ impl PartitionActor {
             };
             closed.send(in_order).unwrap_or_default();
         });
+    }
+
+    /// Nothing is open, so nothing can be left half done. But a log that could not be opened may have records that
+    /// counted before they were flushed, and this life has not flushed them.
+    fn is_nothing_unflushed(&self, role: &Role) -> bool {
+        let node = &self.slot.node;
+        let may_count = matches!(role, Role::Offline(_)) && node.states.counts_unflushed();
+        !may_count || node.states.load(self.slot.identity.key()).is_none_or(|row| row.adopted_epoch.is_none())
     }
 
     /// Ends because the partition is no longer kept here, and removes what is left of it.

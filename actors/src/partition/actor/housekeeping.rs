@@ -19,13 +19,19 @@ use crate::{
     storage_errors::storage_error,
 };
 
-/// How far the log was read to look for damage.
+/// The pause between two looks at all that is closed, in milliseconds: a day.
+const VERIFICATION_PAUSE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// How far the log was read to look for damage: all that is closed, one segment after the other, when it was opened, and
+/// again every day, because disks rot under what nobody writes.
 #[derive(Default)]
 pub(super) struct Verification {
     /// A part is being read.
     is_under_way: bool,
     /// Where the next part begins.
     next: Offset,
+    /// When the end was reached, by the clock of [`monotonic_ms`](crate::node::NodeContext::monotonic_ms).
+    ended_ms: Option<u64>,
 }
 
 impl PartitionActor {
@@ -102,7 +108,7 @@ impl PartitionActor {
     }
 
     /// Housekeeping that failed is tried again later; a failed flush is final.
-    fn on_housekeeping_error(&mut self, what: &str, error: StorageError) {
+    pub(super) fn on_housekeeping_error(&mut self, what: &str, error: StorageError) {
         match error {
             StorageError::Flush(error) => self.on_flush_failure(&error),
             error => tracing::warn!(dir = %self.slot.identity.dir.display(), %error, "{what}"),
@@ -137,14 +143,21 @@ impl PartitionActor {
     }
 
     /// Reads the next part of what is closed and computes its checksums, on the thread for slow work.
-    fn verify(&mut self, ctx: &Context<Self>) {
+    pub(super) fn verify(&mut self, ctx: &Context<Self>) {
         let Role::Replica(state) = &mut self.role else { return };
         if self.verification.is_under_way || self.is_compacting {
             return;
         }
-        let from = self.verification.next;
-        let Some(job) = state.log().and_then(|log| log.begin_verification(from)) else { return };
-        self.verification = Verification { is_under_way: true, next: job.end() };
+        let now_ms = self.slot.node.monotonic_ms();
+        if self.verification.ended_ms.is_some_and(|ended_ms| now_ms.saturating_sub(ended_ms) < VERIFICATION_PAUSE_MS) {
+            return;
+        }
+        let Some(log) = state.log() else { return };
+        let Some(job) = log.begin_verification(self.verification.next) else {
+            self.verification = Verification { ended_ms: Some(now_ms), ..Verification::default() };
+            return;
+        };
+        self.verification = Verification { is_under_way: true, next: job.end(), ended_ms: None };
         self.run_verification(job, ctx);
     }
 
@@ -161,7 +174,7 @@ impl PartitionActor {
         match verified.result {
             // Segment by segment, so that compactions come in between.
             Ok(()) => self.verify(ctx),
-            Err(damage) => self.on_damage(&damage, ctx),
+            Err(damage) => self.on_damage(damage, ctx),
         }
     }
 

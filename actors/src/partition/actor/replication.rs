@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{PartitionActor, post};
 use crate::{
+    flusher::Urgency,
     partition::{
         Assignment,
         messages::{AssignmentChanged, Fence, FetchRequested, PullAnswered, ReadCompleted, Tick, Transfer},
@@ -73,6 +74,7 @@ impl PartitionActor {
         let image = &assignment.image;
         let (epoch, set) = (image.leader_epoch, image.replica_set());
         let Role::Replica(state) = &mut self.role else { return };
+        state.set_moving_since(image.moving_since);
         let leading = state.replica().leading().map(pubg1_model::replication::LeaderProgress::epoch);
         let chosen = state.is_elected() && state.replica().promised_epoch() == epoch;
         if leading == Some(epoch) || chosen {
@@ -131,6 +133,11 @@ impl PartitionActor {
             Err(_) => (None, Vec::new()),
         });
         if let Some(answer) = answer {
+            if state.replica().leading().is_none() {
+                // Before the answer, which may leave while the mailbox is full and nothing is published: whoever gets it
+                // takes this replica for one that answers no reads.
+                self.slot.end_leadership();
+            }
             // Whoever asked may have gone.
             state.queue(Step::Answer(Box::new(move || reply.send(answer).map(drop).unwrap_or_default())));
         }
@@ -158,7 +165,7 @@ impl PartitionActor {
     pub(super) fn read_elsewhere(&self, reads: impl IntoIterator<Item = Served>, ctx: &Context<Self>) {
         for read in reads {
             let address = ctx.address();
-            self.slot.node.workers.submit(move || {
+            self.slot.node.workers.submit_as(Urgency::Replication, move || {
                 let result = read.read();
                 let Served { from, epoch, offset, .. } = read;
                 post(&address, ReadCompleted { from, epoch, offset, result });
@@ -175,7 +182,7 @@ impl PartitionActor {
             Ok(_) | Err(ReadError::OffsetOutOfRange { .. }) => state.on_read_failed(from),
             Err(ReadError::Damage(damage)) => {
                 state.on_read_failed(from);
-                self.on_damage(&damage, ctx);
+                self.on_damage(damage, ctx);
             }
         }
         self.proceed(ctx);

@@ -9,6 +9,7 @@ use pubg1_storage::{AppendError as LogAppendError, PartitionLog, StorageError};
 use super::{PartitionActor, REOPEN_PAUSE, post};
 use crate::{
     errors::AppendError,
+    flusher::Urgency,
     partition::{
         messages::{LogReturned, StateStored},
         opening::{remove_aside, row_with},
@@ -163,7 +164,7 @@ impl PartitionActor {
         let Some(mut open) = state.lend_log() else { return };
         state.begin_step();
         let address = ctx.address();
-        self.slot.node.workers.submit(move || {
+        self.slot.node.workers.submit_as(Urgency::Election, move || {
             let result = work(&mut open.log);
             post(&address, LogReturned { open, result });
         });

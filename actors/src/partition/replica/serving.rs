@@ -21,7 +21,7 @@ use crate::{
     replicator::{FetchSink, Outcome, Refusal},
 };
 
-/// Bytes of one answer: at least one batch, then up to this.
+/// Bytes of one answer: at least one batch, then up to this, or less if less was asked for.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
 /// A follower that has not had everything for this long is not in sync, in milliseconds.
 const LAG_MS_MAX: u64 = 2_000;
@@ -49,12 +49,13 @@ pub(in crate::partition) struct Served {
     pub(in crate::partition) epoch: LeaderEpoch,
     pub(in crate::partition) offset: Offset,
     pub(in crate::partition) reader: LogReader,
+    max_bytes: usize,
 }
 
 impl Served {
     /// Blocks.
     pub(in crate::partition) fn read(&self) -> Result<LogSlice, ReadError> {
-        self.reader.read(self.offset, Offset::MAX, ANSWER_BYTES_MAX)
+        self.reader.read(self.offset, Offset::MAX, self.max_bytes)
     }
 }
 
@@ -243,7 +244,8 @@ impl ReplicaState {
             follower.parked = None;
             return None;
         }
-        let read = Served { from: broker, epoch, offset: fetch.fetch_offset, reader };
+        let max_bytes = sink.max_bytes().min(ANSWER_BYTES_MAX);
+        let read = Served { from: broker, epoch, offset: fetch.fetch_offset, reader, max_bytes };
         if read.offset < recent_from {
             follower.is_reading = true;
             return Some(read);

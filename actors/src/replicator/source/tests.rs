@@ -3,7 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use pubg1_model::{
-    LeaderEpoch, Offset, PartitionId, TopicId, replication::StorageId, replication::message::ReplicaFetch,
+    LeaderEpoch, Offset, PartitionId, TopicId,
+    cluster::{Incarnation, MetadataCommand},
+    replication::{StorageId, message::ReplicaFetch},
 };
 use tempfile::TempDir;
 
@@ -47,7 +49,16 @@ const KEY: PartitionKey = (TopicId::from_bytes([1; 16]), PartitionId(0));
 
 fn poll(session: u64, number: u64) -> Poll {
     let heard = number.checked_sub(1);
-    Poll { session, number, heard, wait_ms: 0, forgotten: Vec::new(), wishes: Vec::new() }
+    Poll {
+        registration: 1,
+        session,
+        number,
+        heard,
+        wait_ms: 0,
+        max_bytes: 1 << 20,
+        forgotten: Vec::new(),
+        wishes: Vec::new(),
+    }
 }
 
 fn wish(token: u64) -> SentWish {
@@ -63,6 +74,29 @@ fn wish(token: u64) -> SentWish {
 
 fn nothing(answer: &PollAnswer) -> bool {
     *answer == PollAnswer::Answers(Vec::new())
+}
+
+#[test]
+fn a_former_life_of_the_follower_is_told_by_its_registration() {
+    let mut image = ClusterImage::default();
+    image.apply(&MetadataCommand::FormatCluster { cluster_id: "c".to_owned() }).unwrap();
+    let follower = BrokerId(1);
+    assert!(!is_former_life(&image, follower, &poll(7, 0)), "it is not known here yet");
+    for (version, is_former) in [(2, false), (3, true)] {
+        let register = MetadataCommand::RegisterBroker {
+            broker: follower,
+            http_url: "http://127.0.0.1:8001".to_owned(),
+            rpc_address: "127.0.0.1:9001".to_owned(),
+            incarnation: Incarnation::from_bytes([version; 16]),
+            storage: StorageId::from_bytes([1; 16]),
+            rack: None,
+            replaces: image.brokers.get(&follower).map(|known| known.incarnation),
+        };
+        image.apply(&register).unwrap();
+        assert_eq!(image.brokers[&follower].registration, u64::from(version));
+        let poll = Poll { registration: 2, ..poll(7, 0) };
+        assert_eq!(is_former_life(&image, follower, &poll), is_former);
+    }
 }
 
 #[actix_rt::test]

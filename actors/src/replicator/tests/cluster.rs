@@ -12,15 +12,15 @@ use crate::{
 };
 
 /// The topic of these tests.
-pub(super) const TOPIC: &str = "t";
+pub(crate) const TOPIC: &str = "t";
 
 /// A request for one batch.
-pub(super) fn request(values: &[&str], acks: Acks) -> AppendRequest {
+pub(crate) fn request(values: &[&str], acks: Acks) -> AppendRequest {
     AppendRequest { batches: vec![batch(values)], acks }
 }
 
 /// Every committed record of a replica that leads: its offset and value.
-pub(super) fn records(slot: &PartitionSlot) -> Vec<(u64, String)> {
+pub(crate) fn records(slot: &PartitionSlot) -> Vec<(u64, String)> {
     let (mut out, mut next) = (Vec::new(), slot.view().log_start_offset);
     loop {
         let fetched = slot.read(next, 1 << 20).unwrap();
@@ -37,7 +37,7 @@ pub(super) fn records(slot: &PartitionSlot) -> Vec<(u64, String)> {
 }
 
 /// Brokers with their directories; each may be down.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     homes: Vec<tempfile::TempDir>,
     addresses: Vec<String>,
     brokers: Vec<Option<BrokerHandle>>,
@@ -45,11 +45,11 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    pub(super) async fn start(brokers: usize) -> Self {
+    pub(crate) async fn start(brokers: usize) -> Self {
         Self::start_with(brokers, |_| ()).await
     }
 
-    pub(super) async fn start_with(brokers: usize, change: fn(&mut BrokerConfig)) -> Self {
+    pub(crate) async fn start_with(brokers: usize, change: fn(&mut BrokerConfig)) -> Self {
         // All at once, so that they differ; free again when they are needed.
         let ports: Vec<TcpListener> = (0..brokers).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses = ports.iter().map(|port| port.local_addr().unwrap().to_string()).collect();
@@ -66,6 +66,10 @@ impl Cluster {
     }
 
     fn launch(&self, broker: usize) -> BrokerHandle {
+        Broker::start(self.config(broker), Metrics::new().unwrap()).unwrap()
+    }
+
+    fn config(&self, broker: usize) -> BrokerConfig {
         let id = |at: usize| BrokerId(u32::try_from(at).unwrap());
         let mut config = BrokerConfig::new(id(broker), self.homes[broker].path(), "http://127.0.0.1:8000");
         config.voters = self.addresses.iter().enumerate().map(|(at, address)| (id(at), address.clone())).collect();
@@ -79,47 +83,58 @@ impl Cluster {
             backoff_max: Duration::from_millis(2),
         };
         (self.change)(&mut config);
+        config
+    }
+
+    /// Starts a second process under the number of a broker that runs, with an empty disk, elsewhere.
+    pub(super) fn twin(&self, broker: usize, home: &std::path::Path) -> BrokerHandle {
+        let mut config = self.config(broker);
+        config.cluster_id = config.founders_cluster_id();
+        config.data_dir = home.to_owned();
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        config.rpc_listen = Some(address.clone());
+        config.rpc_advertised = address;
         Broker::start(config, Metrics::new().unwrap()).unwrap()
     }
 
-    pub(super) fn broker(&self, broker: usize) -> &BrokerHandle {
+    pub(crate) fn broker(&self, broker: usize) -> &BrokerHandle {
         self.brokers[broker].as_ref().expect("it runs")
     }
 
     /// Where a broker keeps its data.
-    pub(super) fn home(&self, broker: usize) -> &std::path::Path {
+    pub(crate) fn home(&self, broker: usize) -> &std::path::Path {
         self.homes[broker].path()
     }
 
     /// The brokers that run.
-    pub(super) fn running(&self) -> Vec<usize> {
+    pub(crate) fn running(&self) -> Vec<usize> {
         (0..self.brokers.len()).filter(|at| self.brokers[*at].is_some()).collect()
     }
 
     /// Ends a broker where it is.
-    pub(super) async fn kill(&mut self, broker: usize) {
+    pub(crate) async fn kill(&mut self, broker: usize) {
         self.brokers[broker].take().expect("it runs").abort().await;
     }
 
-    pub(super) async fn restart(&mut self, broker: usize) {
+    pub(crate) async fn restart(&mut self, broker: usize) {
         self.brokers[broker] = Some(self.launch(broker));
         ready(self.broker(broker)).await;
     }
 
     /// Starts a broker that may wait for the others before it is ready.
-    pub(super) fn revive(&mut self, broker: usize) {
+    pub(crate) fn revive(&mut self, broker: usize) {
         self.brokers[broker] = Some(self.launch(broker));
     }
 
     /// Ends all of them, in order or as they are.
-    pub(super) async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         for broker in self.running() {
             self.kill(broker).await;
         }
     }
 
     /// Creates the topic, each partition on `replicas` brokers, and waits until its first partition is led.
-    pub(super) async fn create_topic(&self, replicas: u32, config: TopicConfig) {
+    pub(crate) async fn create_topic(&self, replicas: u32, config: TopicConfig) {
         let new = NewTopic {
             name: topic(TOPIC),
             partitions: Some(1),
@@ -131,29 +146,29 @@ impl Cluster {
     }
 
     /// Partition 0 in the image of a broker that runs.
-    pub(super) fn image(&self) -> PartitionImage {
+    pub(crate) fn image(&self) -> PartitionImage {
         let image = self.broker(self.running()[0]).image();
         image.partition(&topic(TOPIC), PartitionId(0)).expect("the topic exists").clone()
     }
 
     /// The replica of partition 0 on a broker, once it is there.
-    pub(super) async fn slot(&self, broker: usize) -> Arc<PartitionSlot> {
+    pub(crate) async fn slot(&self, broker: usize) -> Arc<PartitionSlot> {
         within(self.broker(broker).node().table.placed(&topic(TOPIC), PartitionId(0))).await
     }
 
-    pub(super) async fn view(&self, broker: usize) -> PartitionView {
+    pub(crate) async fn view(&self, broker: usize) -> PartitionView {
         self.slot(broker).await.view()
     }
 
     /// Waits until the replica on `broker` fulfils a condition.
-    pub(super) async fn seen(&self, broker: usize, condition: impl Fn(&PartitionView) -> bool) -> PartitionView {
+    pub(crate) async fn seen(&self, broker: usize, condition: impl Fn(&PartitionView) -> bool) -> PartitionView {
         let slot = self.slot(broker).await;
         let mut views = slot.published.subscribe();
         within(views.wait_for(|published| condition(&published.view))).await.unwrap().view.clone()
     }
 
     /// The broker that leads partition 0 and can be read from, once there is one.
-    pub(super) async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         let leads = |broker: &usize| {
             let slot = self.broker(*broker).node().table.get(&topic(TOPIC), PartitionId(0));
             slot.is_some_and(|slot| slot.readable().is_ok())
@@ -163,14 +178,14 @@ impl Cluster {
     }
 
     /// The brokers that keep partition 0 and do not lead it now.
-    pub(super) async fn followers(&self) -> Vec<usize> {
+    pub(crate) async fn followers(&self) -> Vec<usize> {
         let leader = self.leader().await;
         let replicas = self.image().replicas;
         replicas.iter().map(|broker| broker.0 as usize).filter(|broker| *broker != leader).collect()
     }
 
     /// Appends through whoever leads until it is acknowledged; the offset.
-    pub(super) async fn append(&self, value: &str) -> u64 {
+    pub(crate) async fn append(&self, value: &str) -> u64 {
         within(async {
             loop {
                 let leader = self.slot(self.leader().await).await;
@@ -184,7 +199,7 @@ impl Cluster {
     }
 
     /// Waits until every replica that runs holds the same log as the leader, and knows it to be committed.
-    pub(super) async fn converged(&self) -> Vec<u8> {
+    pub(crate) async fn converged(&self) -> Vec<u8> {
         let leader = self.leader().await;
         let log_end = self.view(leader).await.log_end_offset;
         let mut contents: Option<Vec<u8>> = None;
@@ -204,13 +219,13 @@ impl Cluster {
     }
 
     /// The bytes of a replica's own log.
-    pub(super) async fn contents(&self, broker: usize) -> Vec<u8> {
+    pub(crate) async fn contents(&self, broker: usize) -> Vec<u8> {
         contents(&*self.slot(broker).await)
     }
 }
 
 /// The bytes of a replica's own log.
-pub(super) fn contents(slot: &PartitionSlot) -> Vec<u8> {
+pub(crate) fn contents(slot: &PartitionSlot) -> Vec<u8> {
     let reader = slot.published.borrow().reader.clone().expect("its log is open");
     let (mut bytes, mut next) = (Vec::new(), reader.log_start_offset());
     loop {

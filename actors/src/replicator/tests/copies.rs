@@ -1,11 +1,14 @@
 //! What is written at the leader comes to its followers.
 
-use pubg1_model::topic::{CleanupPolicy, TopicConfig};
+use pubg1_model::{
+    ProducerId,
+    topic::{CleanupPolicy, TopicConfig},
+};
 
 use super::cluster::{Cluster, records, request};
 use crate::{
     Acks, AppendRequest, FlushPolicy, PartitionStatus,
-    fixture::{keyed, offset, until, within},
+    fixture::{idempotent, keyed, offset, until, within},
 };
 
 #[actix_rt::test]
@@ -105,6 +108,10 @@ async fn a_quorum_is_enough_and_less_is_not() {
     assert!(error.is_retriable(), "{error}");
     // Cut off, it does not answer reads for long either.
     until(|| replica.readable().is_err()).await;
+    // Nor does it judge a producer by what it knows: another may lead and know more.
+    let gap = AppendRequest { batches: vec![idempotent(&["later"], ProducerId(7), 5)], acks: Acks::All };
+    let error = within(replica.append(gap)).await.unwrap_err();
+    assert!(error.is_retriable() && !error.is_outcome_unknown(), "{error}");
     cluster.revive(followers[1]);
     cluster.append("again").await;
     cluster.end().await;

@@ -113,3 +113,19 @@ async fn a_leader_without_followers_steps_down() {
     assert_eq!((view.leader, view.resigned), (None, Some(view.leader_epoch)));
     cluster.end().await;
 }
+
+#[actix_rt::test]
+async fn a_broker_that_drains_follows_the_next_leader() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.create_topic(3, TopicConfig::default()).await;
+    assert_eq!(cluster.append("before").await, 0);
+    cluster.converged().await;
+    let leader = cluster.leader().await;
+    // The last in the order of preference: the other one is elected.
+    let draining = *cluster.followers().await.last().unwrap();
+    cluster.broker(draining).begin_drain();
+    cluster.kill(leader).await;
+    // Nothing is committed without the one that drains.
+    assert_eq!(cluster.append("after").await, 1);
+    cluster.end().await;
+}
