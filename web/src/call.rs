@@ -9,7 +9,7 @@ use actix_web::{
     web::Query,
 };
 use pubg1_metrics::{Api, Phase, RequestMetrics, ThrottleReason};
-use pubg1_model::{BrokerId, PartitionId, TopicName};
+use pubg1_model::{BrokerId, GroupId, InstanceName, PartitionId, TopicName};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -85,6 +85,23 @@ impl Call {
             .map_err(|_| ApiError::new(Cause::NoBroker, format!("{text:?} is not the number of a broker")))
     }
 
+    /// The consumer group that the path names.
+    pub(crate) fn group(&self) -> Result<GroupId, ApiError> {
+        group_id(self.segment("group"))
+    }
+
+    /// The consumer instance that the path names. A name that no instance can have is unknown.
+    pub(crate) fn instance(&self) -> Result<InstanceName, ApiError> {
+        let text = self.segment("instance");
+        let unknown = |error| ApiError::new(Cause::NoConsumer, format!("there is no instance {text:?}: {error}"));
+        text.parse().map_err(unknown)
+    }
+
+    /// The member of a consumer group that the path names.
+    pub(crate) fn member(&self) -> &str {
+        self.segment("member")
+    }
+
     /// The file below `/docs/`.
     pub(crate) fn tail(&self) -> &str {
         self.segment("file")
@@ -119,6 +136,11 @@ impl Call {
         self.metrics().observe_phase(phase, started.elapsed());
         output
     }
+}
+
+/// Reads a group's name.
+pub(crate) fn group_id(text: &str) -> Result<GroupId, ApiError> {
+    text.parse().map_err(|error| ApiError::new(Cause::InvalidName, format!("group {text:?}: {error}")))
 }
 
 /// Reads a topic's name.

@@ -1,6 +1,7 @@
 //! The JSON bodies of the API, as the API's description shows them.
 
 mod cluster;
+pub(crate) mod groups;
 
 use std::collections::BTreeMap;
 

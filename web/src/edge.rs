@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::{
     call::Call,
+    consumers::receipt::Receipt,
     encoding::Coding,
     error::{ApiError, Cause},
     media_type::{self, OCTETS},
@@ -61,7 +62,7 @@ where
         Err(error) => Err(error),
     };
     let mut reply = match result {
-        Ok(reply) => compress(reply, &req, &state).await,
+        Ok(reply) => Receipt::attach(compress(reply, &req, &state).await),
         Err(error) => refuse(&req, &error),
     };
     let headers = reply.headers_mut();

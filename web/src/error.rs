@@ -4,6 +4,7 @@
 //! code are the HTTP status; the codes follow the REST Proxy v2 dialect where it has one.
 
 mod from_broker;
+mod from_groups;
 
 use std::fmt;
 
@@ -78,12 +79,22 @@ causes! {
     NoPartition => 404, 40402;
     /// There is no such broker.
     NoBroker => 404, 40403;
+    /// There is no such consumer instance, or member of the group; it may have expired.
+    NoConsumer => 404, 40403;
+    /// There is no such consumer group.
+    NoGroup => 404, 40405;
     /// The route exists, the method does not.
     MethodNotAllowed => 405, 405;
     /// Nothing in `Accept` can be served.
     NotAcceptable => 406, 406;
+    /// `Accept` names another format than the consumer instance has.
+    FormatMismatch => 406, 40601;
     /// The body did not arrive in time.
     BodyTimeout => 408, 408;
+    /// The group has a consumer instance of this name.
+    ConsumerExists => 409, 40902;
+    /// The consumer instance is not in a state in which this can be done: no subscription, two kinds of it, or the partition is not its own.
+    IllegalState => 409, 40903;
     /// The topic exists.
     TopicExists => 409, 40904;
     /// Records are missing before these: the sequence is not the expected one.
@@ -92,6 +103,14 @@ causes! {
     Conflict => 409, 40906;
     /// The cluster is not in a state in which this can be done; the message says what is in the way.
     NotPossible => 409, 40907;
+    /// The group went on without this member; nothing was changed. Its next poll joins again.
+    MemberExpelled => 409, 40908;
+    /// The group has members; nothing was changed.
+    GroupNotEmpty => 409, 40909;
+    /// It is not known whether the last records arrived: poll again, or name the offsets.
+    DeliveryUnknown => 409, 40910;
+    /// Nothing was committed, or the position is outside the log, and `auto.offset.reset` is `none`: seek first.
+    NoPosition => 409, 40911;
     /// The body or a record is too large.
     TooLarge => 413, 413;
     /// The request target is too long.
@@ -102,6 +121,8 @@ causes! {
     OffsetOutOfRange => 416, 41601;
     /// The request can be read but makes no sense.
     Unprocessable => 422, 422;
+    /// An option of a consumer instance cannot be honoured.
+    InvalidConsumer => 422, 42204;
     /// A stored record cannot be shown in the format asked for.
     Undecodable => 422, 42207;
     /// The raw batches are damaged or break a rule.

@@ -1,8 +1,8 @@
 //! PubG1's client API over HTTP, on actix-web.
 //!
 //! Three surfaces over the same handles: the [simple one](simple), the REST Proxy v2 one with
-//! stateless reads ([`topics`], [`produce`], [`records`]), and the fast path ([`batches`],
-//! [`ndjson`]); beside them [`admin`], [`cluster`] and [`health`]. Every request enters and leaves
+//! stateless reads ([`topics`], [`produce`], [`records`]) and [`consumers`], and the fast path
+//! ([`batches`], [`ndjson`]); beside them consumer [`groups`], [`admin`], [`cluster`] and [`health`]. Every request enters and leaves
 //! through [`edge`], the routes are one table in [`routes`], and everything that can go wrong is
 //! one table in [`error`].
 //!
@@ -14,10 +14,12 @@ mod batches;
 mod body;
 mod call;
 mod cluster;
+mod consumers;
 mod dto;
 mod edge;
 mod encoding;
 mod error;
+mod groups;
 mod health;
 mod json_text;
 mod limits;
@@ -33,6 +35,7 @@ mod reply;
 mod routes;
 mod simple;
 mod state;
+mod time_text;
 mod topics;
 
 use std::{io, net::TcpListener, sync::Arc};

@@ -16,10 +16,10 @@ use pubg1_metrics::Api;
 use crate::{
     admin, batches,
     call::Call,
-    cluster,
+    cluster, consumers,
     edge::{self, ApiResult},
     error::{ApiError, Cause},
-    health, openapi, produce, producers, records, replicas, simple,
+    groups, health, openapi, produce, producers, records, replicas, simple,
     state::AppState,
     topics,
 };
@@ -85,6 +85,46 @@ routes! {
         GET topics::describe as Topics;
         POST produce::to_topic as Produce;
     }
+    "/consumers/{group}" => { POST consumers::create as Consumers; }
+    "/consumers/{group}/instances/{instance}" => { DELETE consumers::delete as Consumers; }
+    "/consumers/{group}/instances/{instance}/heartbeat" => { POST consumers::heartbeat as Consumers; }
+    "/consumers/{group}/instances/{instance}/subscription" => {
+        GET consumers::subscription::read as Consumers;
+        POST consumers::subscription::subscribe as Consumers;
+        DELETE consumers::subscription::unsubscribe as Consumers;
+    }
+    "/consumers/{group}/instances/{instance}/assignments" => {
+        GET consumers::subscription::assignments as Consumers;
+        POST consumers::subscription::assign as Consumers;
+    }
+    "/consumers/{group}/instances/{instance}/records" => { GET consumers::records::read as Poll; }
+    "/consumers/{group}/instances/{instance}/offsets" => {
+        GET consumers::offsets::committed as Consumers;
+        POST consumers::offsets::commit as Consumers;
+    }
+    "/consumers/{group}/instances/{instance}/positions" => {
+        GET consumers::positions::read as Consumers;
+        POST consumers::positions::seek as Consumers;
+    }
+    "/consumers/{group}/instances/{instance}/positions/beginning" => {
+        POST consumers::positions::beginning as Consumers;
+    }
+    "/consumers/{group}/instances/{instance}/positions/end" => { POST consumers::positions::end as Consumers; }
+
+    "/groups" => { GET groups::list as Groups; }
+    "/groups/{group}" => {
+        GET groups::describe::describe as Groups;
+        DELETE groups::delete as Groups;
+    }
+    "/groups/{group}/offsets" => {
+        GET groups::offsets::read as Groups;
+        DELETE groups::offsets::delete as Groups;
+    }
+    "/groups/{group}/seek" => { POST groups::seek::seek as Groups; }
+    "/groups/{group}/commits" => { POST groups::commits::commit as Consumers; }
+    "/groups/{group}/members/{member}" => { DELETE groups::remove_member as Groups; }
+    "/groups/{group}/topics/{topic}/records" => { GET groups::records::read as Poll; }
+
     "/producers" => { POST producers::create as Producers; }
 
     "/admin/topics" => { POST admin::create as Admin; }
@@ -162,7 +202,9 @@ pub(crate) fn path_of(req: &HttpRequest) -> &str {
 
 /// The route that takes a path.
 fn find(path: &str) -> Option<&'static Route> {
-    ROUTES.iter().find(|route| route.takes(path))
+    let found = ROUTES.iter().find(|route| route.takes(path));
+    // Clients that put a slash at the end of what they add to `positions/` double it.
+    found.or_else(|| path.contains("/positions//").then(|| find(&path.replacen("/positions//", "/positions/", 1)))?)
 }
 
 /// Answers every request.
@@ -227,6 +269,10 @@ mod tests {
                 (route, topic, partition)
             );
         }
+        let doubled = "/consumers/g/instances/i/positions//end/";
+        let end = find(doubled).unwrap();
+        assert!(end.path.ends_with("/positions/end"), "{}", end.path);
+        assert_eq!((end.segment(doubled, "group"), end.segment(doubled, "instance")), ("g", "i"));
         let file = "/docs/a/b.js";
         assert_eq!(find(file).map(|route| route.segment(file, "file")), Some("a/b.js"));
         for path in
@@ -240,7 +286,8 @@ mod tests {
     fn no_route_hides_another() {
         for (index, route) in ROUTES.iter().enumerate() {
             let path = route.path.replace("{topic}", "t").replace("{partition}", "0").replace("{file}", "f");
-            let path = path.replace("{broker}", "0");
+            let path = path.replace("{broker}", "0").replace("{group}", "g").replace("{instance}", "i");
+            let path = path.replace("{member}", "m");
             assert!(ROUTES.iter().position(|other| other.takes(&path)) == Some(index), "{path}");
         }
     }

@@ -103,6 +103,7 @@ impl From<CommitOffsetError> for ApiError {
             CommitOffsetError::Loading { .. } => Self::new(Cause::Recovering, error.to_string()),
             CommitOffsetError::UnknownPartition(error) => error.into(),
             CommitOffsetError::Invalid(_) => Self::new(Cause::Unprocessable, error.to_string()),
+            CommitOffsetError::HasMembers(_) => Self::new(Cause::GroupNotEmpty, error.to_string()),
             CommitOffsetError::Append(error) => error.into(),
         }
     }

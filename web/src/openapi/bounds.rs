@@ -5,6 +5,10 @@ use serde_json::{Map, Value, json};
 
 /// Names of topics, as [`pubg1_model::TopicName`] accepts them.
 const TOPIC: &str = "^[A-Za-z0-9._-]{1,249}$";
+/// Names of consumer groups, of their instances, and of those members that are instances.
+const NAME: &str = "^[A-Za-z0-9._-]{1,200}$";
+/// Consumer tokens.
+const TOKEN: &str = "^1[A-Za-z0-9_-]{1,4000}$";
 /// Names of the viewer's files.
 const FILE: &str = "^[A-Za-z0-9._-]{1,100}$";
 /// A number as the name of a member.
@@ -32,13 +36,22 @@ fn complete_parameter(parameter: &mut Map<String, Value>) {
     let name = parameter.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
     let header = parameter.get("in").and_then(Value::as_str) == Some("header");
     let Some(schema) = parameter.get_mut("schema").and_then(Value::as_object_mut) else { return };
-    if header && schema.get("type").is_some_and(Value::is_array) {
+    if let Some(kinds) = schema.get("type").filter(|kinds| header && kinds.is_array()) {
         // A header is there or not; there is no null.
-        schema.insert("type".to_owned(), "integer".into());
-        schema.insert("minimum".to_owned(), 0.into());
+        if is_text(kinds) {
+            schema.insert("type".to_owned(), "string".into());
+        } else {
+            schema.insert("type".to_owned(), "integer".into());
+            schema.insert("minimum".to_owned(), 0.into());
+        }
     }
     match name.as_str() {
+        "Consumer-Token" => drop(schema.insert("pattern".to_owned(), TOKEN.into())),
+        "Last-Event-ID" if schema.get("type").is_some_and(is_text) => {
+            schema.insert("pattern".to_owned(), TOKEN.into());
+        }
         "topic" => drop(schema.insert("pattern".to_owned(), TOPIC.into())),
+        "group" | "instance" | "member" => drop(schema.insert("pattern".to_owned(), NAME.into())),
         "file" => drop(schema.insert("pattern".to_owned(), FILE.into())),
         "Producer-Epoch" => drop(schema.insert("maximum".to_owned(), i16::MAX.into())),
         _ => {}
@@ -66,6 +79,11 @@ fn bound_integer(schema: &mut Map<String, Value>) {
     };
     schema.entry("minimum").or_insert(least.into());
     schema.entry("maximum").or_insert(most.into());
+}
+
+/// Whether a type is text, or text and null.
+fn is_text(kind: &Value) -> bool {
+    kind == "string" || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "string"))
 }
 
 fn is_integer(schema: &Value) -> bool {

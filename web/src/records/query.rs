@@ -13,7 +13,7 @@ use crate::{
 
 /// The query of `GET …/records`. `offset`, `timestamp` and `tail` exclude one another; without
 /// them a read begins where the partition begins.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ReadQuery {
     /// Begin with this record. At the end of the log the answer is empty; outside it is 416.

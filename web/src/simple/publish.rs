@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 
 use super::{Place, partition, topic_or_default};
 use crate::{
-    call::Call,
+    call::{Call, topic_name},
     dto::{ErrorBody, PublishReply, Published, Redirected},
     edge::ApiResult,
     error::{ApiError, Cause},
@@ -113,7 +113,11 @@ pub(crate) async fn publish(mut call: Call) -> ApiResult {
     let identity = producer_identity(call.headers())?;
     let body = call.body().await?;
     let message = Message::parse(&body)?;
-    let topic = topic_or_default(&call, message.fields.topic.as_deref().or(query.topic.as_deref()))?;
+    let in_query = query.topic.as_deref().map(topic_name).transpose()?;
+    let topic = match (message.fields.topic.as_deref(), in_query) {
+        (None, Some(topic)) => topic,
+        (name, _) => topic_or_default(&call, name)?,
+    };
     refuse_internal(&topic)?;
     let place = partition(&call, &topic, message.partition()?)?;
     if redirect && let Some(leader) = elsewhere(&call, &place) {
@@ -164,8 +168,8 @@ pub(crate) struct PublishBody {
     /// The record's key: a string as its text, anything else as JSON.
     key: Option<serde_json::Value>,
     value: Option<serde_json::Value>,
-    /// Seconds or milliseconds since 1970.
-    client_ts: Option<f64>,
+    /// Seconds or milliseconds since 1970; anything else is only kept.
+    client_ts: Option<serde_json::Value>,
     topic: Option<String>,
 }
 

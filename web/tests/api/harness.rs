@@ -61,6 +61,11 @@ impl Reply {
         self.json()
     }
 
+    /// Checks that it went well and has nothing to say.
+    pub(crate) fn no_content(&self) {
+        assert_eq!((self.status, self.text()), (204, ""));
+    }
+
     /// Checks an error's status, code and form; answers the body.
     pub(crate) fn refused(&self, status: u16, code: u32) -> Value {
         assert_eq!(self.status, status, "{}", self.text());

@@ -4,13 +4,19 @@
 
 mod batches;
 mod cluster;
+mod consumer_client;
+mod consumers;
 mod errors;
 mod events;
+mod group_admin;
+mod group_cluster;
+mod group_reads;
 mod harness;
 mod idempotence;
 mod limits;
 mod lines;
 mod operations;
+mod polls;
 mod raw_http;
 mod reads;
 mod simple;
