@@ -10,8 +10,10 @@ use crate::{
         cluster::{ClusterArgs, HELP as CLUSTER_HELP},
         consume::ConsumeArgs,
         demo::DemoArgs,
+        group::GroupCommand,
         partition::PartitionCommand,
         produce::ProduceArgs,
+        stream::StreamCommand,
         topic::TopicCommand,
         verify::VerifyArgs,
     },
@@ -33,6 +35,7 @@ Examples:
   pubg1 topic create flights --partitions 4
   echo hello | pubg1 produce flights
   pubg1 consume flights --until-end -f '%p %o %k %v\\n'
+  pubg1 consume --group mail flights           a part of it; others in the group read the rest
   curl -s localhost:8000/topics                everything is plain HTTP; try /docs in a browser
 
 Data goes to standard output, everything else to standard error.
@@ -89,6 +92,12 @@ pub enum Command {
     /// Read records
     #[command(after_help = crate::commands::consume::HELP)]
     Consume(ConsumeArgs),
+    /// List, describe, move and delete consumer groups
+    #[command(subcommand)]
+    Group(GroupCommand),
+    /// Window queries: run one over a file, explain one
+    #[command(subcommand)]
+    Stream(StreamCommand),
     /// Run a cluster of broker processes; ask about one, wait for it, rebalance it
     #[command(after_help = CLUSTER_HELP)]
     Cluster(ClusterArgs),

@@ -7,6 +7,9 @@ mod admin;
 pub mod backoff;
 pub mod call;
 mod checking;
+pub mod consumers;
+pub mod group_reply;
+mod groups;
 pub mod reply;
 
 use std::{
@@ -186,6 +189,24 @@ impl Client {
         let turn = AtomicUsize::new(self.turn().wrapping_add(later));
         let brokers = Brokers { urls: self.brokers.urls.clone(), turn };
         Self { http: self.http.clone(), brokers: Arc::new(brokers) }
+    }
+
+    /// A client of the whole cluster that these brokers belong to; it begins with the one that is asked now.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn of_the_cluster(&self) -> Result<Self, ClientError> {
+        let cluster = self.cluster().await?;
+        let mut urls = vec![self.base().to_owned()];
+        urls.extend(cluster.brokers.into_iter().map(|broker| broker.http_url).filter(|url| !url.is_empty()));
+        urls.extend(self.urls().iter().cloned());
+        let mut known = Vec::new();
+        for url in urls.iter().map(|url| base_of(url)).collect::<Result<Vec<_>, _>>()? {
+            if !known.contains(&url) {
+                known.push(url);
+            }
+        }
+        Self::new(&known.join(","))
     }
 
     /// The next request goes to the next broker.

@@ -5,8 +5,10 @@ pub mod cluster;
 pub mod config;
 pub mod consume;
 pub mod demo;
+pub mod group;
 pub mod partition;
 pub mod produce;
+pub mod stream;
 pub mod topic;
 pub mod verify;
 
@@ -36,6 +38,7 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
         },
         Command::Topic(command) => block_on(topic::run(&client()?, terminal, command)),
         Command::Produce(args) => block_on(produce::run(&client()?, terminal, args)),
+        Command::Group(command) => block_on(group::run(&client()?, terminal, command)),
         Command::Consume(args) => block_on(consume::run(&client()?, terminal, args)),
         Command::Partition(command) => block_on(partition::run(&client()?, terminal, command)),
         Command::Cluster(mut args) => match args.question()? {
@@ -50,6 +53,7 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
             clap_complete::generate(shell, &mut Cli::command(), "pubg1", &mut script);
             print_text(&String::from_utf8_lossy(&script))
         }
+        Command::Stream(command) => stream::run(terminal, command),
         Command::Demo(args) => block_on(demo::run(terminal, args)),
         Command::Verify(args) => block_on(verify::run(&broker, terminal, args)),
     }

@@ -1,6 +1,7 @@
 //! Reads partitions through restarts of their broker, without gap and without repetition: the
 //! place in each partition is kept here, never on the way.
 
+pub mod group;
 pub mod template;
 
 use std::time::Duration;

@@ -59,6 +59,8 @@ pub struct InputOptions {
     pub timestamp_field: Option<String>,
     /// CSV: numbers, `true` and `false` become JSON's, empty cells `null`.
     pub infer_types: bool,
+    /// NDJSON: a line that is no JSON, or lacks the key or a time, is a record without them instead of an error.
+    pub keep_broken: bool,
 }
 
 /// A record of the input.
@@ -176,8 +178,7 @@ fn read_lines<R: Read>(
 
 fn record_of_line(line: &[u8], position: u64, options: &InputOptions) -> Result<InputRecord, CommandError> {
     if options.format == InputFormat::Ndjson {
-        let value: Value = serde_json::from_slice(line).map_err(|error| broken(position, &error))?;
-        let (key, timestamp_ms) = described(&value, position, options)?;
+        let (key, timestamp_ms) = described_line(line, position, options)?;
         return Ok(InputRecord { position, key, value: line.trim_ascii().to_vec(), timestamp_ms });
     }
     let separator = options.key_separator.as_deref().filter(|separator| !separator.is_empty()).map(str::as_bytes);
@@ -193,6 +194,34 @@ fn record_of_line(line: &[u8], position: u64, options: &InputOptions) -> Result<
     })
 }
 
+/// Key and time of a line of NDJSON.
+fn described_line(
+    line: &[u8],
+    position: u64,
+    options: &InputOptions,
+) -> Result<(Option<Vec<u8>>, Option<i64>), CommandError> {
+    if options.keep_broken && options.key_field.is_none() && options.timestamp_field.is_none() {
+        return Ok((None, None));
+    }
+    let document: Result<Value, _> = serde_json::from_slice(line);
+    if !options.keep_broken {
+        return described(&document.map_err(|error| broken(position, &error))?, position, options);
+    }
+    let document = document.unwrap_or_default();
+    let key = options.key_field.as_deref().and_then(|name| key_of(document.get(name)?));
+    let time = options.timestamp_field.as_deref().and_then(|name| document.get(name));
+    Ok((key, time.and_then(|value| timestamp::of_json(value).ok().flatten())))
+}
+
+/// The key that a field's value makes.
+fn key_of(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone().into_bytes()),
+        other => Some(other.to_string().into_bytes()),
+    }
+}
+
 /// Key and time that a document holds in its fields.
 fn described(
     document: &Value,
@@ -200,9 +229,8 @@ fn described(
     options: &InputOptions,
 ) -> Result<(Option<Vec<u8>>, Option<i64>), CommandError> {
     let key = match options.key_field.as_deref().map(|name| (name, document.get(name))) {
-        None | Some((_, Some(Value::Null))) => None,
-        Some((_, Some(Value::String(text)))) => Some(text.clone().into_bytes()),
-        Some((_, Some(other))) => Some(other.to_string().into_bytes()),
+        None => None,
+        Some((_, Some(value))) => key_of(value),
         Some((name, None)) => return Err(broken(position, &format!("there is no field {name:?} for the key"))),
     };
     let Some(name) = options.timestamp_field.as_deref() else { return Ok((key, None)) };

@@ -2,13 +2,14 @@
 //! happen, and in the end every acknowledged record must be where it was acknowledged, on every
 //! replica.
 //!
-//! Taking part ([`writer`], [`reader`], [`last_look`]) and judging ([`judge`], [`availability`])
+//! Taking part ([`writer`], [`reader`], [`groups`], [`last_look`]) and judging ([`judge`], [`availability`])
 //! know only the [`history`] of each other.
 
 pub mod availability;
 pub mod brokers;
 pub mod clock;
 pub mod faults;
+pub mod groups;
 pub mod health;
 pub mod history;
 pub mod judge;
@@ -30,7 +31,8 @@ use crate::{cluster_process::ClusterProcess, error::CommandError, terminal::Term
 use brokers::{Brokers, Dice};
 use clock::Recorder;
 use collector::Collector;
-use faults::{FaultPlan, FaultRunner};
+use faults::{FaultPlan, FaultRunner, GroupTargets};
+use groups::{GroupPlan, Groups};
 use history::{Ending, Entry, Setting};
 use payload::Payload;
 use reader::Reading;
@@ -65,6 +67,8 @@ pub struct Plan {
     pub surface: Surface,
     /// Readers that look on.
     pub readers: u32,
+    /// Consumer groups that read and commit.
+    pub groups: Option<GroupPlan>,
     /// Records per second, all producers together; 0: as fast as they are acknowledged.
     pub rate: u64,
     /// The run ends when so many are acknowledged.
@@ -97,6 +101,7 @@ impl Plan {
             value_bytes: 200,
             surface: Surface::Batches,
             readers: 2,
+            groups: None,
             rate: 0,
             records: None,
             duration: None,
@@ -136,13 +141,33 @@ pub async fn run(
         first_offsets: first_offsets.clone(),
         idempotent: plan.idempotent,
         committed: plan.acks == "all",
+        groups: plan.groups.map_or(0, |groups| groups.groups),
+        session_us: plan.groups.map_or(0, |groups| clock::micros(groups.session)),
     };
     let payload = Payload::new(&setting.run, plan.topic.as_str(), plan.value_bytes);
     let (recorder, entries) = Recorder::start();
     let bar = terminal.progress(plan.records.unwrap_or(0), "records");
     let collector = Collector::start(entries, plan.history.as_deref(), bar.clone())?;
+    let run = setting.run.clone();
     recorder.record(Entry::Setting(setting));
 
+    let groups = match plan.groups {
+        Some(groups) => {
+            let read = (&plan.topic, &payload);
+            let start = Groups::start(
+                groups,
+                &run,
+                brokers,
+                read,
+                plan.attempt_timeout,
+                (&recorder, &mut dice),
+                &first_offsets,
+            );
+            Some(start.await?)
+        }
+        None => None,
+    };
+    let targets = groups.as_ref().map(Groups::targets).unwrap_or_default();
     let (course, go) = watch::channel(Course::Go);
     let mut lanes = write(plan, brokers, &payload, &recorder, go, &mut dice).await?;
     let (stop, going) = watch::channel(false);
@@ -150,7 +175,8 @@ pub async fn run(
 
     let mut happenings = Vec::new();
     let mut problems = Vec::new();
-    let lasting = last(plan, faults, &recorder, collector.acknowledged(), &mut happenings, dice, &bar, terminal);
+    let lasting =
+        last(plan, (faults, targets), &recorder, collector.acknowledged(), &mut happenings, dice, &bar, terminal);
     tokio::select! {
         lasted = lasting => problems.extend(lasted.err().map(|error| format!("the faults: {error}"))),
         problem = first_to_give_up(&mut lanes) => problems.push(problem),
@@ -161,6 +187,9 @@ pub async fn run(
         problems.extend(gave_up(ended));
     }
     problems.extend(health::wait_healthy(brokers, &plan.topic, plan.settle).await.err());
+    if let Some(groups) = groups {
+        problems.extend(groups.finish(plan.settle).await.err().map(|error| format!("the groups: {error}")));
+    }
     stop.send_replace(true);
     drop(readers.join_all().await);
     bar.finish_and_clear();
@@ -275,7 +304,7 @@ fn read(
 #[allow(clippy::too_many_arguments, reason = "the threads of a run meet here")]
 async fn last(
     plan: &Plan,
-    faults: Option<Faults<'_>>,
+    (faults, targets): (Option<Faults<'_>>, GroupTargets),
     recorder: &Recorder,
     mut acknowledged: watch::Receiver<u64>,
     happenings: &mut Vec<faults::Happening>,
@@ -310,7 +339,8 @@ async fn last(
             bar.suspend(|| terminal.note(&happening.what));
             happenings.push(happening);
         };
-        FaultRunner::new(cluster, plan.topic.clone(), recorder.clone(), dice, tell).run(&faults).await
+        let runner = FaultRunner::new(cluster, plan.topic.clone(), recorder.clone(), dice, tell);
+        runner.with_groups(targets).run(&faults).await
     };
     let ((), done) = tokio::join!(long_enough, faults_done);
     done

@@ -17,7 +17,7 @@ pub(super) struct Call {
     method: Method,
     path: String,
     body: Option<(&'static str, Bytes)>,
-    headers: Vec<(&'static str, i64)>,
+    headers: Vec<(&'static str, String)>,
     /// How long the broker was asked to wait.
     pub(super) wait: Duration,
     /// Whether it does no harm to ask twice.
@@ -66,9 +66,22 @@ impl Call {
     /// Who produces the records.
     pub(super) fn producer(mut self, identity: Option<ProducerIdentity>) -> Self {
         if let Some(ProducerIdentity { id, epoch, sequence }) = identity {
-            self.headers =
-                vec![("Producer-Id", id.0), ("Producer-Epoch", epoch.into()), ("Producer-Seq", sequence.into())];
+            let (id, epoch, sequence) = (id.0.to_string(), epoch.to_string(), sequence.to_string());
+            self.headers.extend([("Producer-Id", id), ("Producer-Epoch", epoch), ("Producer-Seq", sequence)]);
         }
+        self
+    }
+
+    /// One more header, if there is something to say in it.
+    pub(super) fn header(mut self, name: &'static str, value: Option<&str>) -> Self {
+        self.headers.extend(value.map(|value| (name, value.to_owned())));
+        self
+    }
+
+    /// It does no harm to ask twice, whatever the method is.
+    pub(super) const fn again(mut self) -> Self {
+        self.repeatable = true;
+        self.impatient = true;
         self
     }
 
@@ -93,8 +106,8 @@ impl Call {
         if let Some((content_type, body)) = &self.body {
             request = request.header(CONTENT_TYPE, *content_type).body(body.clone());
         }
-        for (name, number) in &self.headers {
-            request = request.header(*name, *number);
+        for (name, value) in &self.headers {
+            request = request.header(*name, value);
         }
         let response = request.send().await?;
         let (status, url, headers) = (response.status(), response.url().to_string(), response.headers().clone());
@@ -135,7 +148,8 @@ impl Answer {
         }
     }
 
-    fn text(&self, header: &str) -> Option<&str> {
+    /// A header's text.
+    pub(super) fn text(&self, header: &str) -> Option<&str> {
         self.headers.get(header).and_then(|value| value.to_str().ok())
     }
 

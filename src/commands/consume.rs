@@ -1,20 +1,22 @@
 //! `pubg1 consume`: records of a topic to standard output.
 
+mod group;
+
 use std::{
     collections::BTreeSet,
     io::{self, Write},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use clap::Args;
-use pubg1_model::{Offset, PartitionId, TopicName};
+use pubg1_model::{GroupId, Offset, PartitionId, TopicName, record_batch::BatchError};
 use tokio::sync::mpsc;
 
 use crate::{
     client::Client,
     consumer::{
         self, Event, FetchedRun, Span,
-        template::{self, Template},
+        template::{self, Shown, Template},
     },
     error::CommandError,
     input::timestamp,
@@ -25,6 +27,10 @@ use crate::{
 pub const HELP: &str = "\
 Without -n or --until-end it follows the topic for ever, through restarts of the broker too.
 Partitions are read side by side: the order within one is kept, between them there is none.
+
+With --group it is a member of that consumer group: it reads some of the partitions of one or more
+topics, beginning where the group has committed, and commits what it has printed, once a second and
+at the end. A member that is gone for --session-timeout is given up, and others read its partitions.
 
 Format (-f): %t topic  %p partition  %o offset  %k key  %v value  %T timestamp (ms)
              %h headers (name=value,…)  %%  \\n  \\t  \\r  \\0  \\\\
@@ -37,13 +43,21 @@ Examples:
   pubg1 consume flights --until-end -n 5 -f '%p %o %k %v\\n'
   pubg1 consume flights --offset -10 --until-end       the last 10 of each partition
   pubg1 consume flights --since 10m -o json | jq .value.dest
-  pubg1 consume flights --partition 0 --offset 1000";
+  pubg1 consume flights --partition 0 --offset 1000
+  pubg1 consume --group mail flights airports          start it twice: each reads half of them";
 
 /// `pubg1 consume`.
 #[derive(Clone, Debug, Args)]
 pub struct ConsumeArgs {
-    /// The topic
-    pub topic: TopicName,
+    /// The topic; with --group one or more
+    #[arg(required = true, value_name = "TOPIC")]
+    pub topics: Vec<TopicName>,
+    /// Read as a member of this consumer group
+    #[arg(short, long, value_name = "NAME")]
+    pub group: Option<GroupId>,
+    /// How long the group waits for a member that is silent
+    #[arg(long, value_name = "TIME", default_value = "45s", value_parser = humantime::parse_duration, requires = "group")]
+    pub session_timeout: Duration,
     /// Where to begin: an offset, `earliest`, `latest`, or -N for the last N of each partition
     #[arg(long, value_name = "OFFSET", default_value = "earliest", allow_hyphen_values = true)]
     pub offset: Start,
@@ -100,8 +114,15 @@ pub async fn run(client: &Client, terminal: Terminal, args: ConsumeArgs) -> Resu
     if terminal.json() && args.format.is_some() {
         return Err(CommandError::Usage("-o json has its own format: leave out -f".to_owned()));
     }
-    let spans = spans(client, &args).await?;
-    let (mut tasks, events) = consumer::start(client, &args.topic, &spans);
+    if let Some(group) = &args.group {
+        group::check(&args)?;
+        return group::run(client, terminal, &args, group).await;
+    }
+    let [topic] = &args.topics[..] else {
+        return Err(CommandError::Usage("several topics are read with --group only".to_owned()));
+    };
+    let spans = spans(client, topic, &args).await?;
+    let (mut tasks, events) = consumer::start(client, topic, &spans);
     let mut printer = Printer::new(terminal, &args);
     printer.open = spans.iter().map(|span| span.partition).collect();
     let result = tokio::select! {
@@ -113,27 +134,27 @@ pub async fn run(client: &Client, terminal: Terminal, args: ConsumeArgs) -> Resu
     result
 }
 
-async fn spans(client: &Client, args: &ConsumeArgs) -> Result<Vec<Span>, CommandError> {
-    let topic = client.topic(&args.topic).await?;
+async fn spans(client: &Client, name: &TopicName, args: &ConsumeArgs) -> Result<Vec<Span>, CommandError> {
+    let topic = client.topic(name).await?;
     let all: Vec<PartitionId> = topic.partitions.iter().map(|partition| partition.partition).collect();
     let wanted: Vec<PartitionId> = args.partition.iter().copied().map(PartitionId).collect();
     if let Some(missing) = wanted.iter().find(|partition| !all.contains(partition)) {
         let last = all.len().saturating_sub(1);
-        return Err(CommandError::Usage(format!("topic {} has partitions 0 to {last}, not {missing}", args.topic)));
+        return Err(CommandError::Usage(format!("topic {name} has partitions 0 to {last}, not {missing}")));
     }
     let since = args.since.as_deref().map(|text| timestamp::of_since(text, SystemTime::now()));
     let since = since.transpose().map_err(|reason| CommandError::Usage(format!("--since {reason}")))?;
     let mut spans = Vec::new();
     for partition in if wanted.is_empty() { all } else { wanted } {
-        let offsets = client.offsets(&args.topic, partition).await?;
+        let offsets = client.offsets(name, partition).await?;
         let (beginning, end) = (offsets.beginning_offset, offsets.end_offset);
         let from = match (since, args.offset) {
-            (Some(since), _) => client.offset_at(&args.topic, partition, since).await?.unwrap_or(end),
+            (Some(since), _) => client.offset_at(name, partition, since).await?.unwrap_or(end),
             (None, Start::Earliest) => beginning,
             (None, Start::Latest) => end,
             (None, Start::Last(records)) => Offset::new(end.get().saturating_sub(records)).max(beginning),
             (None, Start::At(offset)) if offset > end.get() => {
-                let reason = format!("partition {partition} of {} ends at offset {end}, not at {offset}", args.topic);
+                let reason = format!("partition {partition} of {name} ends at offset {end}, not at {offset}");
                 return Err(CommandError::Usage(reason));
             }
             (None, Start::At(offset)) => Offset::new(offset),
@@ -145,7 +166,7 @@ async fn spans(client: &Client, args: &ConsumeArgs) -> Result<Vec<Span>, Command
 
 struct Printer<'a> {
     terminal: Terminal,
-    topic: &'a TopicName,
+    topics: &'a [TopicName],
     template: Option<Template>,
     left: u64,
     printed: u64,
@@ -161,7 +182,7 @@ impl<'a> Printer<'a> {
         let lines = || Template::parse("%v\\n").ok();
         Self {
             terminal,
-            topic: &args.topic,
+            topics: &args.topics,
             template: if terminal.json() { None } else { args.format.clone().or_else(lines) },
             left: args.records.unwrap_or(u64::MAX),
             printed: 0,
@@ -205,9 +226,8 @@ impl<'a> Printer<'a> {
             }
             Event::Waiting(partition) => {
                 self.waiting.insert(partition);
-                if self.waiting == self.open && !std::mem::replace(&mut self.said_waiting, true) {
-                    let printed = grouped(self.printed);
-                    self.terminal.note(&format!("{printed} records read; waiting for more (Ctrl-C ends)"));
+                if self.waiting == self.open {
+                    self.say_waiting();
                 }
             }
             Event::Disturbed(_, reason) => {
@@ -224,24 +244,41 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
+    /// Says once that there is nothing more at the moment.
+    fn say_waiting(&mut self) {
+        if !std::mem::replace(&mut self.said_waiting, true) {
+            let printed = grouped(self.printed);
+            self.terminal.note(&format!("{printed} records read; waiting for more (Ctrl-C ends)"));
+        }
+    }
+
     fn print(&mut self, run: &FetchedRun) -> Result<(), CommandError> {
+        let topic = self.topics.first();
         let mut result = Ok(());
         let decoded = run.each(&mut |record| {
-            result = match &self.template {
-                Some(template) => template.write(&mut self.buffer, self.topic, run.partition, record),
-                None => template::write_json(&mut self.buffer, self.topic, run.partition, record),
+            result = match (topic, Shown::try_from(record)) {
+                (Some(topic), Ok(shown)) => self.print_record(topic, run.partition, &shown),
+                (_, Err(error)) => Err(undecodable(run, &error)),
+                (None, _) => Ok(()),
             };
-            self.left -= 1;
-            self.printed += 1;
             self.left > 0 && result.is_ok()
         });
-        decoded.and(result).map_err(|error| {
-            CommandError::Failed(format!("partition {}, after offset {}: {error}", run.partition, run.from))
-        })?;
-        if self.buffer.len() > 64 * 1024 {
-            self.flush()?;
+        decoded.map_err(|error| undecodable(run, &error)).and(result)
+    }
+
+    fn print_record(
+        &mut self,
+        topic: &TopicName,
+        partition: PartitionId,
+        record: &Shown<'_>,
+    ) -> Result<(), CommandError> {
+        match &self.template {
+            Some(template) => template.write(&mut self.buffer, topic, partition, record),
+            None => template::write_json(&mut self.buffer, topic, partition, record),
         }
-        Ok(())
+        self.left -= 1;
+        self.printed += 1;
+        if self.buffer.len() > 64 * 1024 { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<(), CommandError> {
@@ -253,6 +290,10 @@ impl<'a> Printer<'a> {
         self.buffer.clear();
         Ok(())
     }
+}
+
+fn undecodable(run: &FetchedRun, error: &BatchError) -> CommandError {
+    CommandError::Failed(format!("partition {}, after offset {}: {error}", run.partition, run.from))
 }
 
 #[cfg(test)]

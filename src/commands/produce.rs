@@ -116,6 +116,7 @@ impl ProduceArgs {
             key_separator: self.key_separator.clone(),
             timestamp_field: self.timestamp_field.clone(),
             infer_types: self.infer_types,
+            keep_broken: false,
         })
     }
 

@@ -16,6 +16,7 @@ use crate::{
         self, Faults, Plan,
         brokers::{Brokers, Dice},
         faults::{FaultPlan, InvalidPlan},
+        groups::GroupPlan,
         history::History,
         report::Report,
         writer::Surface,
@@ -33,6 +34,12 @@ answer contradicts an earlier one, or when a deposed leader acknowledged.
 Without --idempotent a request is repeated until it is acknowledged, so a record may be stored more
 than once: that is counted, and only held against the cluster where no repetition explains it.
 
+With --groups, consumer groups read the topic meanwhile: members poll and commit in several ways
+through changing brokers, leave and join again, and freeze for longer than their session. Then an
+offset that falls after it was acknowledged, a record that nobody in the group was given, one that
+comes again after its commit, two owners of a partition in one generation, and a commit of who had
+lost the partition count as well; in the end every group must have read and committed everything.
+
 With --cluster it starts brokers of its own in a temporary directory, and --faults says what is
 done to them: steps separated by semicolons, after `repeat N:` if they shall be done N times.
   kill TARGET     kill -9               restart        starts what does not run, until ready
@@ -40,15 +47,19 @@ done to them: steps separated by semicolons, after `repeat N:` if they shall be 
   stop TARGET     SIGTERM               rolling        stops and starts one after the other
   wipe TARGET     kill, remove its data wait T         does nothing for T
   flip TARGET     kill, flip one bit of a sealed segment
+  freeze member   one is silent for longer than its session, then commits
   run COMMAND     runs a command of the shell, such as scripts/power-cut
 TARGET is leader, data-leader (of those that are not the controller), follower, controller,
-broker N, two (a leader and a follower), all, or any; leader and follower may name a partition.
+coordinator (of one of the groups), broker N, two (a leader and a follower), all, or any; leader
+and follower may name a partition.
 
 Examples:
   pubg1 verify --duration 30s
   pubg1 verify --brokers http://127.0.0.1:8000,http://127.0.0.1:8001 --idempotent
   pubg1 verify --cluster 4 --faults 'repeat 20: kill any; wait 1s; restart; healthy'
   pubg1 verify --cluster 4 --faults 'pause leader 3s; healthy' --history run.jsonl
+  pubg1 verify --cluster 4 --groups 3 --members 3 \\
+      --faults 'repeat 20: kill coordinator; wait 1s; restart; healthy'
   pubg1 verify --check run.jsonl";
 
 /// `pubg1 verify`.
@@ -103,6 +114,18 @@ pub struct VerifyArgs {
     /// Readers that look on
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub readers: u32,
+    /// Consumer groups that read and commit
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub groups: u32,
+    /// Members of each group
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub members: u32,
+    /// How long a group's member may be silent
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = humantime::parse_duration)]
+    pub session: Duration,
+    /// Members stay: they neither leave nor freeze by themselves
+    #[arg(long)]
+    pub steady: bool,
     /// Records per second, all producers together; 0: as fast as they are acknowledged
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub rate: u64,
@@ -171,6 +194,10 @@ fn finish(terminal: Terminal, report: &Report) -> Result<(), CommandError> {
     if report.is_clean() {
         let acknowledged = grouped(report.verdict.acknowledged);
         terminal.note(&format!("all {acknowledged} acknowledged records are where they were acknowledged"));
+        if let Some(groups) = &report.verdict.groups {
+            let (count, delivered) = (grouped(groups.groups), grouped(groups.delivered));
+            terminal.note(&format!("{count} groups were given {delivered} records, and skipped none"));
+        }
         return Ok(());
     }
     Err(CommandError::Failed(report.accusation()))
@@ -226,6 +253,12 @@ fn plan(args: &VerifyArgs) -> Result<Plan, CommandError> {
         value_bytes: args.value_bytes,
         surface: args.surface,
         readers: args.readers,
+        groups: (args.groups > 0).then_some(GroupPlan {
+            groups: args.groups,
+            members: args.members,
+            session: args.session,
+            restless: !args.steady,
+        }),
         rate: args.rate,
         records: args.records,
         duration: args.duration.or(open_ended.then_some(Duration::from_secs(10))),

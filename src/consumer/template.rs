@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use pubg1_model::{
-    PartitionId, TopicName,
+    Offset, PartitionId, TopicName,
     record_batch::{BatchError, RecordView},
 };
 use serde_json::{Value, value::RawValue};
@@ -17,6 +17,34 @@ enum Piece {
     Value,
     Timestamp,
     Headers,
+}
+
+/// A record as it is printed, whichever way it came.
+#[derive(Clone, Debug)]
+pub struct Shown<'a> {
+    /// Its offset.
+    pub offset: Offset,
+    /// Its time in milliseconds since 1970.
+    pub timestamp_ms: i64,
+    /// What it is about.
+    pub key: Option<&'a [u8]>,
+    /// What it says.
+    pub value: Option<&'a [u8]>,
+    /// What else it says.
+    pub headers: Vec<(&'a str, Option<&'a [u8]>)>,
+}
+
+impl<'a> TryFrom<&RecordView<'a>> for Shown<'a> {
+    type Error = BatchError;
+    fn try_from(record: &RecordView<'a>) -> Result<Self, BatchError> {
+        Ok(Self {
+            offset: record.offset,
+            timestamp_ms: record.timestamp_ms,
+            key: record.key,
+            value: record.value,
+            headers: record.headers().collect::<Result<_, _>>()?,
+        })
+    }
 }
 
 /// A parsed template.
@@ -72,16 +100,7 @@ impl Template {
     }
 
     /// Appends a record as the template shows it. An absent key or value prints as nothing.
-    ///
-    /// # Errors
-    /// [`BatchError`] when the record's headers cannot be read.
-    pub fn write(
-        &self,
-        out: &mut Vec<u8>,
-        topic: &TopicName,
-        partition: PartitionId,
-        record: &RecordView<'_>,
-    ) -> Result<(), BatchError> {
+    pub fn write(&self, out: &mut Vec<u8>, topic: &TopicName, partition: PartitionId, record: &Shown<'_>) {
         for piece in &self.0 {
             match piece {
                 Piece::Text(text) => out.extend_from_slice(text),
@@ -91,10 +110,9 @@ impl Template {
                 Piece::Timestamp => out.extend_from_slice(record.timestamp_ms.to_string().as_bytes()),
                 Piece::Key => out.extend_from_slice(record.key.unwrap_or_default()),
                 Piece::Value => out.extend_from_slice(record.value.unwrap_or_default()),
-                Piece::Headers => write_headers(out, record)?,
+                Piece::Headers => write_headers(out, record),
             }
         }
-        Ok(())
     }
 }
 
@@ -110,9 +128,8 @@ fn escape(c: Option<char>) -> Result<u8, String> {
     }
 }
 
-fn write_headers(out: &mut Vec<u8>, record: &RecordView<'_>) -> Result<(), BatchError> {
-    for (index, header) in record.headers().enumerate() {
-        let (name, value) = header?;
+fn write_headers(out: &mut Vec<u8>, record: &Shown<'_>) {
+    for (index, (name, value)) in record.headers.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
@@ -120,21 +137,12 @@ fn write_headers(out: &mut Vec<u8>, record: &RecordView<'_>) -> Result<(), Batch
         out.push(b'=');
         out.extend_from_slice(value.unwrap_or_default());
     }
-    Ok(())
 }
 
 /// Appends a record as one line of JSON. A value that is a JSON object or array stands as itself,
 /// other text as a string, and bytes that are no text in base64 under `value_base64`; keys and
 /// headers likewise, but always as text.
-///
-/// # Errors
-/// [`BatchError`] when the record's headers cannot be read.
-pub fn write_json(
-    out: &mut Vec<u8>,
-    topic: &TopicName,
-    partition: PartitionId,
-    record: &RecordView<'_>,
-) -> Result<(), BatchError> {
+pub fn write_json(out: &mut Vec<u8>, topic: &TopicName, partition: PartitionId, record: &Shown<'_>) {
     let start = format!(
         "{{\"topic\":\"{topic}\",\"partition\":{partition},\"offset\":{},\"timestamp\":{},",
         record.offset, record.timestamp_ms
@@ -151,16 +159,14 @@ pub fn write_json(
         None => write_member(out, "value", record.value),
     }
     out.extend_from_slice(b",\"headers\":[");
-    for (index, header) in record.headers().enumerate() {
-        let (name, value) = header?;
+    for (index, (name, value)) in record.headers.iter().enumerate() {
         out.extend_from_slice(if index > 0 { b",{\"key\":" } else { b"{\"key\":" });
-        out.extend_from_slice(Value::from(name).to_string().as_bytes());
+        out.extend_from_slice(Value::from(*name).to_string().as_bytes());
         out.push(b',');
-        write_member(out, "value", value);
+        write_member(out, "value", *value);
         out.push(b'}');
     }
     out.extend_from_slice(b"]}\n");
-    Ok(())
 }
 
 fn is_document(value: &[u8]) -> bool {
@@ -186,14 +192,14 @@ mod tests {
 
     use super::*;
 
-    fn printed(record: &NewRecord<'_>, mut print: impl FnMut(&mut Vec<u8>, &TopicName, &RecordView<'_>)) -> String {
+    fn printed(record: &NewRecord<'_>, print: impl FnOnce(&mut Vec<u8>, &TopicName, &Shown<'_>)) -> String {
         let mut builder = BatchBuilder::new(Compression::None);
         builder.push(record).unwrap();
         let batch = builder.finish(None).unwrap();
         let decoded = batch.as_batch().decode(usize::MAX).unwrap();
         let view = decoded.records().next().unwrap().unwrap();
         let mut out = Vec::new();
-        print(&mut out, &"flights".parse().unwrap(), &view);
+        print(&mut out, &"flights".parse().unwrap(), &Shown::try_from(&view).unwrap());
         String::from_utf8(out).unwrap()
     }
 
@@ -205,7 +211,7 @@ mod tests {
     fn a_template_prints_what_it_names() {
         let template = Template::parse("%t/%p@%o %T %k=%v [%h] 100%%\\t\\\\\\n").unwrap();
         let text = printed(&record(Some(b"UA"), Some(b"x")), |out, topic, view| {
-            template.write(out, topic, PartitionId(3), view).unwrap();
+            template.write(out, topic, PartitionId(3), view);
         });
         assert_eq!(text, "flights/3@0 1000 UA=x [h=1,g=] 100%\t\\\n");
     }
@@ -221,7 +227,7 @@ mod tests {
     fn json_keeps_documents_text_and_bytes_apart() {
         let json = |key, value| {
             let text = printed(&record(key, value), |out, topic, view| {
-                write_json(out, topic, PartitionId(3), view).unwrap();
+                write_json(out, topic, PartitionId(3), view);
             });
             assert_eq!(text.matches('\n').count(), 1, "{text}");
             serde_json::from_str::<Value>(&text).unwrap()

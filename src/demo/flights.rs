@@ -34,6 +34,7 @@ impl Flights {
             key_separator: None,
             timestamp_field: Some("time".to_owned()),
             infer_types: true,
+            keep_broken: false,
         };
         let mut rows = Vec::new();
         input::read(PACKED, &options, &mut |chunk| {

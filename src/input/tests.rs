@@ -3,7 +3,14 @@
 use super::*;
 
 fn options(format: InputFormat) -> InputOptions {
-    InputOptions { format, key_field: None, key_separator: None, timestamp_field: None, infer_types: false }
+    InputOptions {
+        format,
+        key_field: None,
+        key_separator: None,
+        timestamp_field: None,
+        infer_types: false,
+        keep_broken: false,
+    }
 }
 
 fn all(source: &[u8], options: &InputOptions) -> Result<Vec<InputRecord>, CommandError> {
@@ -98,4 +105,20 @@ fn the_name_of_a_file_tells_its_format() {
     ] {
         assert_eq!(InputFormat::of(Path::new(name)), expected, "{name}");
     }
+}
+
+#[test]
+fn broken_lines_are_kept_when_that_is_asked_for() {
+    let lines = b"{\"k\":\"a\",\"t\":1357035420}\n{oops\n{\"k\":7,\"t\":\"never\"}\n";
+    let fields = InputOptions {
+        key_field: Some("k".to_owned()),
+        timestamp_field: Some("t".to_owned()),
+        keep_broken: true,
+        ..options(InputFormat::Ndjson)
+    };
+    let records = all(lines, &fields).unwrap();
+    let found: Vec<_> = records.iter().map(|record| (record.key.as_deref(), record.timestamp_ms)).collect();
+    assert_eq!(found, [(Some(&b"a"[..]), Some(1_357_035_420_000)), (None, None), (Some(&b"7"[..]), None)]);
+    assert_eq!(values(&records)[1], "{oops");
+    assert!(all(lines, &InputOptions { keep_broken: false, ..fields }).is_err());
 }

@@ -3,7 +3,11 @@
 mod describe;
 mod run;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use pubg1_model::GroupId;
+
+use super::groups::Freezer;
 
 pub use run::{FaultRunner, Happening};
 
@@ -18,6 +22,8 @@ pub enum Target {
     Follower(Option<u32>),
     /// The broker that decides about the cluster.
     Controller,
+    /// The broker that keeps one of the groups that read.
+    Coordinator,
     /// The broker with this number.
     Broker(u32),
     /// The leader of a partition and one of its followers, at once.
@@ -49,8 +55,19 @@ pub enum Step {
     Healthy,
     /// Stops and starts one broker after the other, each when the cluster is healthy.
     Rolling,
+    /// Makes a member of a group be silent for longer than its session, and waits until it has committed then.
+    Freeze,
     /// Runs a command of the shell.
     Run(String),
+}
+
+/// The groups that faults may hit.
+#[derive(Clone, Debug, Default)]
+pub struct GroupTargets {
+    /// Their names.
+    pub names: Vec<GroupId>,
+    /// What makes one of their members freeze.
+    pub freezer: Arc<Freezer>,
 }
 
 /// What is done, one after the other, and how often.
@@ -65,8 +82,8 @@ pub struct FaultPlan {
 /// How a plan is written.
 pub const SYNTAX: &str = "\
 steps separated by semicolons: `kill TARGET`, `pause TARGET 3s`, `stop TARGET`, `wipe TARGET`, `flip TARGET`, \
-`restart`, `healthy`, `rolling`, `wait 500ms`, `run COMMAND`; a TARGET is leader, data-leader, follower, controller, two, all, any or \
-broker N, and leader and follower may name a partition; `repeat 20:` before the steps does all of them so often";
+`restart`, `healthy`, `rolling`, `freeze member`, `wait 500ms`, `run COMMAND`; a TARGET is leader, data-leader, \
+follower, controller, coordinator, two, all, any or broker N, and leader and follower may name a partition; `repeat 20:` before the steps does all of them so often";
 
 /// A plan that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,6 +118,7 @@ fn read_step(step: &str) -> Option<Step> {
         ["restart"] => Some(Step::Restart),
         ["healthy"] => Some(Step::Healthy),
         ["rolling"] => Some(Step::Rolling),
+        ["freeze", "member"] => Some(Step::Freeze),
         ["wait", time] => humantime::parse_duration(time).ok().map(Step::Wait),
         ["run", ..] => step.strip_prefix("run ").map(|command| Step::Run(command.trim().to_owned())),
         ["kill", target @ ..] => read_target(target).map(Step::Kill),
@@ -120,6 +138,7 @@ fn read_target(words: &[&str]) -> Option<Target> {
         ["follower"] => Some(Target::Follower(None)),
         ["follower", partition] => partition.parse().ok().map(|partition| Target::Follower(Some(partition))),
         ["controller"] => Some(Target::Controller),
+        ["coordinator"] => Some(Target::Coordinator),
         ["broker", number] => number.parse().ok().map(Target::Broker),
         ["two"] => Some(Target::Two),
         ["all"] => Some(Target::All),
@@ -137,6 +156,7 @@ impl fmt::Display for Target {
             Self::Follower(None) => f.write_str("follower"),
             Self::Follower(Some(partition)) => write!(f, "follower {partition}"),
             Self::Controller => f.write_str("controller"),
+            Self::Coordinator => f.write_str("coordinator"),
             Self::Broker(number) => write!(f, "broker {number}"),
             Self::Two => f.write_str("two"),
             Self::All => f.write_str("all"),
@@ -170,6 +190,7 @@ mod tests {
             "leader 2",
             "follower 7",
             "controller",
+            "coordinator",
             "broker 3",
             "data-leader",
             "two",
@@ -180,9 +201,10 @@ mod tests {
             let [Step::Wipe(read)] = plan.steps[..] else { panic!("{plan:?}") };
             assert_eq!((read.to_string(), plan.repeat), (target.to_owned(), 1));
         }
-        let plan: FaultPlan = "flip follower 1; stop broker 2; rolling; run scripts/x  a b".parse().unwrap();
-        assert_eq!(plan.steps.len(), 4);
-        assert_eq!(plan.steps[3], Step::Run("scripts/x  a b".to_owned()));
+        let plan: FaultPlan =
+            "flip follower 1; stop broker 2; rolling; freeze member; run scripts/x  a b".parse().unwrap();
+        assert_eq!((plan.steps.len(), &plan.steps[3]), (5, &Step::Freeze));
+        assert_eq!(plan.steps[4], Step::Run("scripts/x  a b".to_owned()));
     }
 
     #[test]

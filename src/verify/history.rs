@@ -1,11 +1,14 @@
 //! What happened in a run, as its clients saw it. It can be stored, one JSON document a line, and judged again.
 
+pub mod groups;
+
 use std::{
     fs::File,
     io::{self, BufRead, BufReader},
     path::Path,
 };
 
+use groups::{Commit, GroupEnd, GroupHistory, Look, Poll};
 use serde::{Deserialize, Serialize};
 
 /// Microseconds since the run began, on the clock of the one process that all its clients live in.
@@ -99,6 +102,12 @@ pub struct Setting {
     pub idempotent: bool,
     /// Whether an acknowledgement promises that the record stays: `acks=all`.
     pub committed: bool,
+    /// How many consumer groups read it.
+    #[serde(default)]
+    pub groups: u32,
+    /// How long a group's member may be silent.
+    #[serde(default)]
+    pub session_us: Micros,
 }
 
 /// How an attempt to write ended.
@@ -251,6 +260,14 @@ pub enum Entry {
     Fault(Fault),
     /// What a replica holds at the end.
     Copy(Copy),
+    /// A group's member asked for records.
+    Poll(Poll),
+    /// A group's member committed.
+    Commit(Commit),
+    /// Somebody asked how a group is.
+    Look(Look),
+    /// A group at the end.
+    GroupEnd(GroupEnd),
     /// The last line.
     Ending(Ending),
 }
@@ -268,6 +285,8 @@ pub struct History {
     pub faults: Vec<Fault>,
     /// What the replicas hold.
     pub copies: Vec<Copy>,
+    /// What consumer groups did.
+    pub groups: GroupHistory,
     /// How it ended.
     pub ending: Ending,
 }
@@ -281,6 +300,10 @@ impl History {
             Entry::Read(read) => self.reads.push(read),
             Entry::Fault(fault) => self.faults.push(fault),
             Entry::Copy(copy) => self.copies.push(copy),
+            Entry::Poll(poll) => self.groups.polls.push(poll),
+            Entry::Commit(commit) => self.groups.commits.push(commit),
+            Entry::Look(look) => self.groups.looks.push(look),
+            Entry::GroupEnd(end) => self.groups.ends.push(end),
             Entry::Ending(ending) => self.ending = ending,
         }
     }
@@ -310,7 +333,10 @@ impl History {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        groups::{CommitOutcome, Life, Membership},
+        *,
+    };
 
     #[test]
     fn records_are_joined_to_runs_and_come_out_again() {
@@ -352,6 +378,23 @@ mod tests {
             }),
             Entry::Fault(Fault { led: vec![Led { partition: 0, epoch: 4 }], ..Fault::default() }),
             Entry::Copy(Copy { replica: Some(2), runs: vec![run], batches: vec![(0, 4, 77)], ..Copy::default() }),
+            Entry::Poll(Poll { generation: Some(3), runs: vec![(0, run)], ..Poll::default() }),
+            Entry::Commit(Commit {
+                who: Life { group: 1, member: 2, life: 3 },
+                broker: 0,
+                start_us: 5,
+                end_us: 6,
+                offsets: vec![(0, 3)],
+                named: true,
+                frozen_us: 0,
+                outcome: CommitOutcome::Refused { code: 40_904 },
+            }),
+            Entry::Look(Look {
+                committed: vec![(0, Some(3)), (1, None)],
+                membership: Some(Membership { owners: vec![(0, 7)], ..Membership::default() }),
+                ..Look::default()
+            }),
+            Entry::GroupEnd(GroupEnd { ends: vec![(0, 3)], ..GroupEnd::default() }),
             Entry::Ending(Ending { writing_until_us: 20, ..Ending::default() }),
         ];
         let directory = tempfile::tempdir().unwrap();
@@ -362,7 +405,7 @@ mod tests {
         entries.into_iter().for_each(|entry| expected.push(entry));
         assert_eq!(History::load(&path).unwrap(), expected);
 
-        std::fs::write(&path, lines[..5].join("\n")).unwrap();
+        std::fs::write(&path, lines[..lines.len() - 1].join("\n")).unwrap();
         assert!(History::load(&path).unwrap_err().to_string().contains("no end"));
         std::fs::write(&path, lines[1..].join("\n")).unwrap();
         assert!(History::load(&path).unwrap_err().to_string().contains("line 1"));

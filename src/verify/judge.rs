@@ -4,6 +4,7 @@
 //! acknowledgement said, once, on every replica; that nobody read what was not committed, or less
 //! than had been committed before; and that leaders follow one another.
 
+mod groups;
 mod log;
 mod realtime;
 mod records;
@@ -17,6 +18,7 @@ use std::{
 use serde::Serialize;
 
 use super::history::{History, Outcome, RecordId};
+pub use groups::GroupCounts;
 use log::FinalLog;
 
 /// Findings of each kind that are told in words; all are counted.
@@ -56,6 +58,22 @@ pub enum Kind {
     TwoLeaders,
     /// The cluster was not healthy in time.
     Unhealthy,
+    /// A group's committed offset was read lower than it had been acknowledged or read before.
+    OffsetRegressed,
+    /// Below a group's final offset, and none of its members was given it.
+    Skipped,
+    /// A member was given what its group had committed before.
+    Redelivered,
+    /// A member was given records from neither where it was nor where its group had committed.
+    Misplaced,
+    /// Two members owned a partition in one generation.
+    TwoOwners,
+    /// A generation was followed by an earlier one.
+    GenerationFell,
+    /// A member committed what it had lost.
+    StaleCommit,
+    /// A group did not come to the end of the topic.
+    NotDrained,
 }
 
 impl Kind {
@@ -77,11 +95,23 @@ impl Kind {
         (Self::TwoLeaders, "two leaders in one epoch"),
         (Self::Unhealthy, "not healthy again"),
     ];
+
+    /// The same for runs with consumer groups.
+    pub const OF_GROUPS: [(Self, &'static str); 8] = [
+        (Self::OffsetRegressed, "committed offsets that fell"),
+        (Self::Skipped, "skipped by a group"),
+        (Self::Redelivered, "delivered again after its commit"),
+        (Self::Misplaced, "delivered out of place"),
+        (Self::TwoOwners, "two owners in a generation"),
+        (Self::GenerationFell, "generations that fell"),
+        (Self::StaleCommit, "stale commits accepted"),
+        (Self::NotDrained, "groups not at the end"),
+    ];
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = Self::ALL.iter().find(|(kind, _)| kind == self).map_or("", |(_, name)| name);
+        let name = Self::ALL.iter().chain(&Self::OF_GROUPS).find(|(kind, _)| kind == self).map_or("", |(_, name)| name);
         f.write_str(name)
     }
 }
@@ -114,6 +144,9 @@ pub struct Verdict {
     pub reads: u64,
     /// Copies of partitions that were compared with their leader's.
     pub copies_compared: u64,
+    /// What consumer groups did, where there were some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups: Option<GroupCounts>,
     /// How often each promise was broken. Empty: never.
     pub violations: BTreeMap<Kind, u64>,
     /// Some of these in words.
@@ -209,6 +242,7 @@ pub fn judge(history: &History) -> Verdict {
     records::judge(history, &lanes, &log, &mut verdict);
     replicas::judge(history, &mut verdict);
     realtime::judge(history, &log, &mut verdict);
+    groups::judge(history, &log, &mut verdict);
     if let Some(reason) = &history.ending.unhealthy {
         verdict.accuse(Kind::Unhealthy, || reason.clone());
     }

@@ -8,7 +8,7 @@ use super::{
     availability::{Availability, Gap, Quantiles, measure, ms},
     faults::Happening,
     history::History,
-    judge::{Kind, Verdict, judge},
+    judge::{GroupCounts, Kind, Verdict, judge},
 };
 use crate::terminal::{Terminal, grouped};
 
@@ -117,6 +117,9 @@ impl Report {
         if verdict.lost_without_promise > 0 {
             rows.push(("lost, but not promised (acks=1)".to_owned(), grouped(verdict.lost_without_promise)));
         }
+        if let Some(groups) = &verdict.groups {
+            rows.extend(of_groups(verdict, groups));
+        }
         rows.push(("reads compared".to_owned(), grouped(verdict.reads)));
         rows.push(("copies compared".to_owned(), grouped(verdict.copies_compared)));
         rows
@@ -151,6 +154,38 @@ impl Report {
         }
         rows.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
+}
+
+/// What consumer groups did, and what was broken of what they were promised.
+fn of_groups(verdict: &Verdict, groups: &GroupCounts) -> Vec<(String, String)> {
+    let some = |number: u64, name: &str| (number > 0).then(|| (name.to_owned(), grouped(number)));
+    let mut rows = vec![
+        ("groups, generations seen", format!("{}, {}", grouped(groups.groups), grouped(groups.generations))),
+        ("records delivered, again", format!("{}, {}", grouped(groups.delivered), grouped(groups.delivered_again))),
+        ("polls answered, not", format!("{}, {}", grouped(groups.polls), grouped(groups.polls_failed))),
+        (
+            "commits stored, refused, unknown",
+            format!(
+                "{}, {}, {}",
+                grouped(groups.commits),
+                grouped(groups.commits_refused),
+                grouped(groups.commits_unknown)
+            ),
+        ),
+        (
+            "  after a long silence, stored, refused",
+            format!("{}, {}", grouped(groups.frozen_accepted), grouped(groups.frozen_refused)),
+        ),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect::<Vec<_>>();
+    rows.push(("longest wait of a member".to_owned(), format!("{} ms", grouped(groups.longest_wait_ms))));
+    rows.extend(groups.fewest_members.map(|fewest| ("fewest members of a group".to_owned(), grouped(fewest))));
+    rows.extend(some(groups.late_commits, "offsets set back by a late commit"));
+    rows.extend(some(groups.unsure_receipts, "answers lost, counted as received"));
+    rows.extend(Kind::OF_GROUPS.iter().map(|(kind, name)| ((*name).to_owned(), grouped(verdict.count(*kind)))));
+    rows
 }
 
 /// `3.2 s: partition 1: 84 ms between broker 2 in epoch 5 and broker 3 in epoch 6`.

@@ -6,7 +6,7 @@ use pubg1_model::TopicName;
 use tokio::time::Instant;
 
 use super::{
-    FaultPlan, Step, Target,
+    FaultPlan, GroupTargets, Step, Target,
     describe::{NewLeader, deed, led_by, succession},
 };
 use crate::{
@@ -50,6 +50,7 @@ impl Happening {
 pub struct FaultRunner<'a> {
     cluster: &'a mut ClusterProcess,
     topic: TopicName,
+    groups: GroupTargets,
     recorder: Recorder,
     dice: Dice,
     tell: Box<dyn FnMut(Happening) + Send + 'a>,
@@ -64,7 +65,13 @@ impl<'a> FaultRunner<'a> {
         dice: Dice,
         tell: impl FnMut(Happening) + Send + 'a,
     ) -> Self {
-        Self { cluster, topic, recorder, dice, tell: Box::new(tell) }
+        Self { cluster, topic, groups: GroupTargets::default(), recorder, dice, tell: Box::new(tell) }
+    }
+
+    /// Groups that faults may hit, too.
+    #[must_use]
+    pub fn with_groups(self, groups: GroupTargets) -> Self {
+        Self { groups, ..self }
     }
 
     /// Carries the plan out.
@@ -105,6 +112,7 @@ impl<'a> FaultRunner<'a> {
             Step::Run(command) => self.shell(&command).await?,
             Step::Restart => self.restart().await?,
             Step::Healthy => self.healthy().await?,
+            Step::Freeze => self.freeze().await?,
             Step::Rolling => {
                 for broker in 0..u32::try_from(self.cluster.nodes().len()).unwrap_or(0) {
                     self.stop(Target::Broker(broker)).await?;
@@ -118,7 +126,8 @@ impl<'a> FaultRunner<'a> {
 
     async fn kill(&mut self, verb: &str, target: Target) -> Result<Vec<u32>, CommandError> {
         let (brokers, before) = self.choose(target).await?;
-        let fault = self.begin(verb, &brokers, &before);
+        let verb = said_of(verb, target);
+        let fault = self.begin(&verb, &brokers, &before);
         self.cluster.kill(&brokers).await?;
         self.watch(fault, &brokers, &before).await;
         Ok(brokers)
@@ -126,7 +135,7 @@ impl<'a> FaultRunner<'a> {
 
     async fn stop(&mut self, target: Target) -> Result<(), CommandError> {
         let (brokers, before) = self.choose(target).await?;
-        let fault = self.begin("stopped", &brokers, &before);
+        let fault = self.begin(&said_of("stopped", target), &brokers, &before);
         for broker in &brokers {
             self.cluster.node(*broker)?.end().await?;
         }
@@ -137,7 +146,7 @@ impl<'a> FaultRunner<'a> {
     async fn pause(&mut self, target: Target, time: Duration) -> Result<(), CommandError> {
         let (brokers, before) = self.choose(target).await?;
         let until = Instant::now() + time;
-        let fault = self.begin("paused", &brokers, &before);
+        let fault = self.begin(&said_of("paused", target), &brokers, &before);
         for broker in &brokers {
             self.cluster.node(*broker)?.pause()?;
         }
@@ -173,6 +182,16 @@ impl<'a> FaultRunner<'a> {
             return Err(failed(&String::from_utf8_lossy(&output.stderr).trim()));
         }
         (self.tell)(Happening::told(format!("did `{command}`")));
+        Ok(())
+    }
+
+    async fn freeze(&mut self) -> Result<(), CommandError> {
+        if self.groups.names.is_empty() {
+            return Err(CommandError::Usage("there is no group whose member could freeze".to_owned()));
+        }
+        let frozen = self.groups.freezer.freeze(STATE_DEADLINE).await;
+        let frozen = frozen.ok_or_else(|| CommandError::Failed("no member froze in time".to_owned()))?;
+        (self.tell)(Happening::told(frozen.what));
         Ok(())
     }
 
@@ -248,7 +267,10 @@ impl<'a> FaultRunner<'a> {
         // Where everybody is meant nobody need be able to say how the cluster stands.
         let needs_state = !matches!(target, Target::All | Target::Broker(_));
         loop {
-            let state = self.state_now().await;
+            let mut state = self.state_now().await;
+            if let (Target::Coordinator, Some(state)) = (target, &mut state) {
+                state.coordinator = self.coordinator_now().await?;
+            }
             if let Some(state) = state.or_else(|| (!needs_state).then(|| State::unknown(&self.topic)))
                 && let Some(brokers) = self.brokers(target, &state)
             {
@@ -292,9 +314,8 @@ impl<'a> FaultRunner<'a> {
                 let chosen = self.dice.below(followers.len() as u64);
                 Some(vec![*followers.get(usize::try_from(chosen).ok()?)?])
             }
-            Target::Controller => {
-                state.controller.filter(|broker| self.can_be_asked(*broker)).map(|broker| vec![broker])
-            }
+            Target::Controller => state.controller.filter(|it| self.can_be_asked(*it)).map(|it| vec![it]),
+            Target::Coordinator => state.coordinator.filter(|it| self.can_be_asked(*it)).map(|it| vec![it]),
             Target::Two => Some(vec![leader?, follower()?]),
             Target::Broker(_) | Target::All | Target::Any => None,
         }
@@ -304,10 +325,25 @@ impl<'a> FaultRunner<'a> {
         let topic = self.topic_now().await?;
         for node in self.cluster.awake() {
             if let Ok(Ok(cluster)) = tokio::time::timeout(ASK_TIMEOUT, node.client.cluster()).await {
-                return Some(State { topic, controller: cluster.controller.map(|broker| broker.0) });
+                return Some(State { topic, coordinator: None, controller: cluster.controller.map(|broker| broker.0) });
             }
         }
         None
+    }
+
+    /// Who keeps one of the groups, as the first broker that answers sees it.
+    async fn coordinator_now(&mut self) -> Result<Option<u32>, CommandError> {
+        let chosen = self.dice.below(self.groups.names.len() as u64);
+        let group = usize::try_from(chosen).ok().and_then(|chosen| self.groups.names.get(chosen));
+        let Some(group) = group else {
+            return Err(CommandError::Usage("there is no group that a broker could coordinate".to_owned()));
+        };
+        for node in self.cluster.awake() {
+            if let Ok(Ok(described)) = tokio::time::timeout(ASK_TIMEOUT, node.client.group(group)).await {
+                return Ok(described.coordinator.map(|broker| broker.0));
+            }
+        }
+        Ok(None)
     }
 
     /// The topic as the first broker that answers sees it.
@@ -321,15 +357,21 @@ impl<'a> FaultRunner<'a> {
     }
 }
 
+/// `killed the coordinator,` for what the broker is not known by otherwise.
+fn said_of(verb: &str, target: Target) -> String {
+    if target == Target::Coordinator { format!("{verb} a coordinator,") } else { verb.to_owned() }
+}
+
 struct State {
     topic: TopicReply,
     controller: Option<u32>,
+    coordinator: Option<u32>,
 }
 
 impl State {
     fn unknown(topic: &TopicName) -> Self {
         let topic = TopicReply { name: topic.clone(), configs: BTreeMap::new(), partitions: Vec::new() };
-        Self { topic, controller: None }
+        Self { topic, controller: None, coordinator: None }
     }
 }
 

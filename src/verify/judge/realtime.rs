@@ -44,13 +44,13 @@ fn contents(read: &Read, log: &FinalLog, verdict: &mut Verdict) {
 
 /// Somebody learned something at a time.
 #[derive(Clone, Copy, Debug)]
-struct Known<T> {
-    since_us: Micros,
-    what: T,
+pub(super) struct Known<T> {
+    pub(super) since_us: Micros,
+    pub(super) what: T,
 }
 
 /// Each answer with the most that was known before its request was made.
-fn with_known_before<T: Copy + Ord, A>(
+pub(super) fn with_known_before<T: Copy + Ord, A>(
     mut known: Vec<Known<T>>,
     mut answers: Vec<(Micros, A)>,
     mut each: impl FnMut(T, &A),
