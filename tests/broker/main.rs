@@ -7,9 +7,11 @@
 mod checker;
 mod command_line;
 mod disk_full;
+mod groups;
 mod harness;
 mod interrupt;
 mod kill;
 mod launcher;
 mod life;
 mod simple_surface;
+mod stream_run;

@@ -1,4 +1,5 @@
-//! Which crate may use which. Arrows: `pubg1 → web → actors → {storage, transport} → model`; `metrics` is a leaf.
+//! Which crate may use which. Arrows: `pubg1 → web → actors → {storage, transport} → model`; `metrics` is a leaf,
+//! `sql` compiles to `model`.
 
 use std::process::Command;
 
@@ -8,11 +9,12 @@ use super::{assert_none, deny_toml, root};
 
 /// Our crates and the crates of ours that each may depend on. A crate that is missing here may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("pubg1", &["pubg1-actors", "pubg1-metrics", "pubg1-model", "pubg1-web"]),
+    ("pubg1", &["pubg1-actors", "pubg1-metrics", "pubg1-model", "pubg1-sql", "pubg1-web"]),
     ("pubg1-web", &["pubg1-actors", "pubg1-metrics", "pubg1-model"]),
     ("pubg1-actors", &["pubg1-metrics", "pubg1-model", "pubg1-storage", "pubg1-transport"]),
     ("pubg1-storage", &["pubg1-model"]),
     ("pubg1-transport", &["pubg1-model"]),
+    ("pubg1-sql", &["pubg1-model"]),
     ("pubg1-model", &[]),
     ("pubg1-metrics", &[]),
 ];
@@ -25,10 +27,11 @@ const CONFINED: &[(&str, &[&str])] = &[
     ("prometheus", &["pubg1-metrics"]),
     ("utoipa", &["pubg1-web"]),
     ("clap", &["pubg1"]),
+    ("sqlparser", &["pubg1-sql"]),
 ];
 
 /// Crates that decide and compute: no actor, no runtime, no network.
-const WITHOUT_RUNTIME: &[&str] = &["pubg1-model", "pubg1-storage", "pubg1-metrics"];
+const WITHOUT_RUNTIME: &[&str] = &["pubg1-model", "pubg1-sql", "pubg1-storage", "pubg1-metrics"];
 const RUNTIMES: &[&str] = &["actix", "actix-rt", "actix-web", "async-std", "futures-util", "hyper", "reqwest", "tokio"];
 
 #[test]
