@@ -65,6 +65,13 @@ step_api() {
     ' "$tools/venv/bin/schemathesis"
 }
 
+# Window queries over the demo's flights, row by row beside DuckDB.
+step_streams() {
+    scripts/install-check-tools.sh python-tools
+    [[ -x ${PUBG1_TEST_BINARY:-target/release/pubg1} ]] || step_build
+    "$tools/venv/bin/python" scripts/streams-vs-duckdb
+}
+
 # Advisories need cargo-deny and its database, which take longer to install than all of the rest to run.
 step_deny() {
     if cargo deny --version >/dev/null 2>&1; then
@@ -74,7 +81,7 @@ step_deny() {
     fi
 }
 
-steps=(fmt scripts rules clippy doc test build readme metrics api demo deny)
+steps=(fmt scripts rules clippy doc test build readme metrics api streams demo deny)
 
 if [[ ${1:-} == --list ]]; then
     printf '%s\n' "${steps[@]}"

@@ -7,6 +7,8 @@
 set -euo pipefail
 partitions=${1:-1000}
 base=${PUBG1_BASE_PORT:-18000}
+# A broker refuses variables of this kind that it does not know.
+unset PUBG1_BASE_PORT
 create_ms_max=30000
 led_again_ms_max=3000
 idle_percent_max=5

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts the tools of scripts/check.sh under target/check-tools, where they disturb nobody: promtool out of Debian's
-# `prometheus` package (unpacked, not installed, so that no daemon starts), schemathesis and shellcheck from PyPI into
-# an environment of their own. Does nothing when they are there.
+# `prometheus` package (unpacked, not installed, so that no daemon starts), schemathesis, shellcheck and duckdb from PyPI
+# into an environment of their own. Does nothing when they are there.
 #   scripts/install-check-tools.sh promtool|python-tools...
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
