@@ -27,7 +27,7 @@ pub use bounds::{OnGap, Start, Stop};
 pub use duration::{format_duration, parse_duration};
 pub use operators::function_names;
 
-use super::plan::{BinaryOp, Expr, Plan, Stages, UnaryOp};
+use super::plan::{BinaryOp, Expr, Plan, Stages, Top, UnaryOp};
 use crate::{
     TopicName,
     ids::{InvalidName, StreamName},
@@ -128,7 +128,7 @@ impl StreamDocument {
         let stop = bounds::read_stop(members.optional("stop"))?;
         let on_gap = bounds::read_on_gap(members.optional("on_gap"))?;
         members.finish()?;
-        let stages = stages(filter.as_ref(), group.iter().map(|column| &column.expr));
+        let stages = stages(filter.as_ref(), group.iter().map(|column| &column.expr), top.as_ref());
         let retain_ms = sink.retain_ms;
         let plan = Plan {
             window,
@@ -213,9 +213,10 @@ fn read_input(at: &At<'_>) -> Result<(TopicName, Option<Expr>), DocumentError> {
 }
 
 /// Whether the partitions' results have to meet. A key stays in its partition, so a group that contains it needs no
-/// second stage; but records without a key are anywhere, so they must have been left out.
-fn stages<'a>(filter: Option<&Expr>, mut group: impl Iterator<Item = &'a Expr>) -> Stages {
-    if group.any(|expr| *expr == Expr::Key) && filter.is_some_and(requires_key) {
+/// second stage; but records without a key are anywhere, so they must have been left out. The first rows of a window
+/// are chosen from all partitions'.
+fn stages<'a>(filter: Option<&Expr>, mut group: impl Iterator<Item = &'a Expr>, top: Option<&Top>) -> Stages {
+    if top.is_none() && group.any(|expr| *expr == Expr::Key) && filter.is_some_and(requires_key) {
         return Stages::PerPartition;
     }
     Stages::Merged

@@ -201,7 +201,7 @@ fn stages(stages: Stages) -> String {
         Stages::PerPartition => "one: a group has the record key, so it is in one partition",
         Stages::Merged => {
             "two: the partitions' results for a group are merged when they close; with the record key in the group \
-             and WHERE record_key IS NOT NULL one would do"
+             and WHERE record_key IS NOT NULL, and without a Top-N, one would do"
         }
     }
     .to_owned()

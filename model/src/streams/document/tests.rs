@@ -52,6 +52,8 @@ fn a_group_with_the_key_needs_one_stage_when_every_record_has_one() {
     value["columns"] = json!(["key", "n"]);
     assert_eq!(StreamDocument::from_value(&value).unwrap().plan.stages, Stages::Merged);
     value["input"]["where"] = json!({"and": [{"=": [{"field": "a"}, 1]}, {"not": {"is_null": {"record": "key"}}}]});
+    assert_eq!(StreamDocument::from_value(&value).unwrap().plan.stages, Stages::Merged, "the first of all partitions");
+    value.as_object_mut().unwrap().remove("top");
     assert_eq!(StreamDocument::from_value(&value).unwrap().plan.stages, Stages::PerPartition);
 }
 
