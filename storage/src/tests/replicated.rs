@@ -286,7 +286,7 @@ fn a_damaged_segment_is_written_anew_from_a_copy() {
     }
     log.install_compaction(job.finish().unwrap()).unwrap();
     assert_eq!(std::fs::read(&victim).unwrap(), good);
-    assert_eq!(std::fs::read_dir(dir.path()).unwrap().filter(|entry| is_temporary(entry)).count(), 0);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().filter(is_temporary).count(), 0);
     log.begin_verification(first).unwrap().run().unwrap();
     let end = log.log_end_offset();
     assert_eq!(log.reader().read(Offset::ZERO, Offset::MAX, usize::MAX).unwrap().next_offset, end);
