@@ -8,43 +8,13 @@
 set -euo pipefail
 groups=${1:-1000}
 members=${2:-4}
-base=${PUBG1_BASE_PORT:-18400}
-# A broker refuses variables of this kind that it does not know.
-unset PUBG1_BASE_PORT
 heartbeat_percent_max=10
 served_again_ms_max=3000
-load_ms_max=1024
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-binary=${PUBG1_BINARY:-$root/target/release/pubg1}
-[[ -x $binary ]] || (cd "$root" && cargo build --locked --release)
+load_ms_max=1000
+base=18400
+. "$(dirname "${BASH_SOURCE[0]}")/limits-lib.sh"
 
-directory=$(mktemp -d)
-running=
-# shellcheck disable=SC2317,SC2329 # called by the trap
-finish() {
-    if [[ -n $running ]]; then
-        kill -TERM "$running" 2>/dev/null || true
-        wait "$running" 2>/dev/null || true
-    fi
-    rm -rf "$directory"
-}
-trap finish EXIT
-
-now_ms() { local us=${EPOCHREALTIME/[.,]/}; echo "${us%???}"; }
-url() { echo "http://127.0.0.1:$((base + $1))"; }
-
-failed=0
-verdict() { # WHAT VALUE UNIT LIMIT
-    local ok=ok
-    (($2 <= $4)) || { ok="above the limit" failed=1; }
-    echo "$1: $2 $3 (limit $4): $ok"
-}
-
-"$binary" cluster --brokers 4 --base-port "$base" --data-dir "$directory/data" >"$directory/out" 2>&1 &
-running=$!
-until "$binary" --broker "$(url 0)" cluster wait --brokers 4 --timeout 2s >/dev/null 2>&1; do
-    kill -0 "$running" 2>/dev/null || { cat "$directory/out" >&2; exit 1; }
-done
+start_cluster 4 data
 "$binary" --broker "$(url 0)" topic create beats --partitions 4 --replication-factor 3 >/dev/null
 "$binary" --broker "$(url 0)" cluster wait --topic beats >/dev/null
 
@@ -67,9 +37,7 @@ until group "$survivor" g0 2>/dev/null | grep -q '"state": "Stable"'; do kill -0
 verdict "a group served again after its coordinator's death" $(($(now_ms) - began)) ms "$served_again_ms_max"
 left=$(group "$survivor" g0 | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["members"]))')
 ((left == members)) || { echo "the group has $left members, not $members" failed=1; }
-kill -TERM "$running"
-wait "$running" || true
-running=
+stop_cluster
 
 start_broker() {
     rm -f "$directory/one/http.addr"
@@ -106,9 +74,7 @@ for name in "${names[@]}"; do
     count=$((count + $(python3 -c 'import json, sys; print(len(json.load(sys.stdin)["offsets"]))' <"$directory/read.json")))
 done
 ((count == groups * partitions)) || { echo "$count offsets are there of $((groups * partitions))" failed=1; }
-# The bound of the histogram that no partition was above, waiting until it may be read included.
-load_ms=$(curl -fs "$(url 0)/metrics" | awk -F'["} ]+' '
-    /^pubg1_group_load_duration_seconds_bucket/ { count[$2 == "+Inf" ? 1e6 : $2 * 1000] = $NF; if ($NF > all) all = $NF }
-    END { least = 1e6; for (bound in count) if (count[bound] == all && bound + 0 < least) least = bound + 0; print least }')
-verdict "$count committed offsets of one partition are read in at most" "$load_ms" ms "$load_ms_max"
+# Of all partitions of the offsets topic together, waiting until each may be read included: one alone took no longer.
+load_ms=$(curl -fs "$(url 0)/metrics" | awk '/^pubg1_group_load_duration_seconds_sum/ { printf "%.0f", $NF * 1000 }')
+verdict "$count committed offsets of one partition are read, with all else, in" "$load_ms" ms "$load_ms_max"
 exit "$failed"

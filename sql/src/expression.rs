@@ -16,6 +16,10 @@ use crate::{
     select::Compiler,
 };
 
+/// How many parts all expressions may have together. What a name stands for, and what BETWEEN and CASE compare, is
+/// written wherever it is used, so a short text can stand for a document without end.
+const PARTS_MAX: usize = 10_000;
+
 /// What an expression can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -55,6 +59,10 @@ impl Compiler {
     fn nested(&mut self, expr: &Expr, path: &str, scope: Scope, depth: usize) -> Result<Json, SqlError> {
         if depth > limits::EXPRESSION_DEPTH {
             return refuse(expr, format!("expressions nest at most {} deep", limits::EXPRESSION_DEPTH));
+        }
+        self.written += 1;
+        if self.written > PARTS_MAX {
+            return refuse(expr, format!("the query has more than {PARTS_MAX} parts, names replaced by what they mean"));
         }
         self.places.note(path, start_of(expr));
         if scope == Scope::Row
@@ -100,9 +108,9 @@ impl Compiler {
             Expr::IsNull(inner) => Ok(json!({ "is_null": self.nested(inner, path, scope, depth)? })),
             Expr::IsNotNull(inner) => Ok(json!({ "not": { "is_null": self.nested(inner, path, scope, depth)? } })),
             Expr::Between { expr: value, negated, low, high } => {
-                let value = self.nested(value, path, scope, depth)?;
-                let (low, high) = (self.nested(low, path, scope, depth)?, self.nested(high, path, scope, depth)?);
-                Ok(negate(*negated, json!({ "and": [{ ">=": [value, low] }, { "<=": [value, high] }] })))
+                let mut part = |expr: &Expr| self.nested(expr, path, scope, depth);
+                let (from, low, to, high) = (part(value)?, part(low)?, part(value)?, part(high)?);
+                Ok(negate(*negated, json!({ "and": [{ ">=": [from, low] }, { "<=": [to, high] }] })))
             }
             Expr::In { expr: value, target: InTarget::List(list), negated, global: false } => {
                 let value = self.nested(value, path, scope, depth)?;
@@ -226,12 +234,12 @@ impl Compiler {
         scope: Scope,
         depth: usize,
     ) -> Result<Json, SqlError> {
-        let operand = operand.map(|operand| self.nested(operand, path, scope, depth)).transpose()?;
         let mut branches = Vec::with_capacity(conditions.len());
         for (index, CaseWhen { condition, result }) in conditions.iter().enumerate() {
             let at = format!("{path}.case[{index}]");
             let mut condition = self.nested(condition, &format!("{at}[0]"), scope, depth)?;
-            if let Some(operand) = &operand {
+            if let Some(operand) = operand {
+                let operand = self.nested(operand, path, scope, depth)?;
                 condition = json!({ "=": [operand, condition] });
             }
             branches.push(json!([condition, self.nested(result, &format!("{at}[1]"), scope, depth)?]));

@@ -28,6 +28,8 @@ pub(crate) struct Compiler {
     aliases: Vec<(Ident, Expr)>,
     /// The aliases that are being replaced by what they mean.
     open: Vec<String>,
+    /// How many parts of expressions were written so far.
+    pub(crate) written: usize,
 }
 
 /// One thing that SELECT lists.

@@ -256,9 +256,15 @@ fn long_chains_and_deep_brackets_do_not_overflow_the_stack() {
         "CASE WHEN ".repeat(300),
         vec!["a"; 5_000].join(" AND "),
         "a".repeat(100_000),
+        // Each doubles what comes before.
+        "a".to_owned() + &" BETWEEN 1 AND 2".repeat(28),
     ] {
-        assert!(with(&condition).is_err(), "{}", &condition[..40]);
+        assert!(with(&condition).is_err(), "{}", &condition[..10]);
     }
+    let doubled: String = (1..30).map(|n| format!(", c{} + c{} AS c{n}", n - 1, n - 1)).collect();
+    let names = format!("SELECT COUNT(*) AS c0{doubled} FROM TUMBLE(t, ts, '1h') GROUP BY window_start");
+    let refused = compile(&names, "q").unwrap_err().to_string();
+    assert!(refused.contains("parts"), "{refused}");
 }
 
 /// Words from which something like SQL can fall together.

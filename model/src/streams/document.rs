@@ -85,8 +85,8 @@ impl StreamDocument {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn parse(text: &[u8]) -> Result<Self, DocumentError> {
-        if text.len() > limits::DOCUMENT_BYTES {
-            return Err(DocumentError::new("$", format!("is longer than {} bytes", limits::DOCUMENT_BYTES)));
+        if text.len() > limits::TEXT_BYTES {
+            return Err(DocumentError::new("$", format!("is longer than {} bytes", limits::TEXT_BYTES)));
         }
         let mut source = serde_json::Deserializer::from_slice(text);
         let json = Json::deserialize(&mut source).and_then(|json| source.end().map(|()| json));
@@ -147,10 +147,17 @@ impl StreamDocument {
         };
         plan.check().map_err(|error| DocumentError::new(&format!("$.{}", error.part), error.problem))?;
         let (output, late_output) = (sink.topic, sink.late_topic);
-        Ok(Self { name, input: topic, output, late_output, start, stop, on_gap, plan, names })
+        let document = Self { name, input: topic, output, late_output, start, stop, on_gap, plan, names };
+        // The canonical text, which says all defaults, is what is kept.
+        let bytes = document.canonical().len();
+        if bytes > limits::DOCUMENT_BYTES {
+            let most = limits::DOCUMENT_BYTES;
+            return Err(DocumentError::new("$", format!("is {bytes} bytes in its canonical form, at most {most}")));
+        }
+        Ok(document)
     }
 
-    /// The one text of this stream, without white space. Two documents mean the same exactly when these are equal.
+    /// The one text of this stream, without white space. Two documents are the same declaration when these are equal.
     #[must_use]
     pub fn canonical(&self) -> String {
         self.json().compact()

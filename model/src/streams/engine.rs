@@ -98,7 +98,7 @@ pub struct Row {
     pub group: Vec<Value<'static>>,
     /// The values of the output's columns.
     pub columns: Vec<Value<'static>>,
-    /// How many rows of this group and window came before.
+    /// How often this group and window was computed before. Where HAVING or Top-N leaves rows out, numbers are missing.
     pub rev: u32,
     /// Whether the window is closed.
     pub is_final: bool,

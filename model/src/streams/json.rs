@@ -1,9 +1,10 @@
 //! Fields out of JSON, without building a tree: one pass that stops when all fields are found.
 //!
 //! The paths of a query form a tree; the pass follows it and remembers where the values lie. Where a
-//! path leads to several values, because an object has a member twice, the first counts. The value is read only as far as the query needs, so what
-//! is wrong behind that is not noticed. Objects and arrays are skipped by counting, not by
-//! recursion, so that nesting costs nothing.
+//! path leads to several values, because an object has a member twice, the first counts. The value is
+//! read only as far as the query needs, so what is wrong behind that, or within a value that is
+//! skipped, is not noticed. Objects and arrays are skipped by counting, not by recursion, so that
+//! nesting costs nothing.
 
 use std::{borrow::Cow, ops::Range};
 

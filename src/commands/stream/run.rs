@@ -5,6 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use clap::Args;
 use indicatif::ProgressBar;
 use pubg1_model::streams::{
+    document::Start,
     engine::{InputRecord as EngineRecord, Output, WindowEngine},
     plan::{Emit, Plan},
 };
@@ -41,6 +42,10 @@ pub struct RunArgs {
 /// The query's, the input's, and [`CommandError::Failed`] when the state exceeds its limit.
 pub(super) fn run(terminal: Terminal, args: &RunArgs) -> Result<(), CommandError> {
     let document = args.query.document()?;
+    if document.start != Start::Earliest {
+        let message = "a file is read from its beginning: leave `start` out";
+        return Err(CommandError::Usage(message.to_owned()));
+    }
     let plan = Arc::new(document.plan);
     let options = args.input.options(&plan)?;
     let mut run = Run::start(terminal, args, Arc::clone(&plan))?;

@@ -1,7 +1,9 @@
 //! What a document may ask for at most. Each limit bounds what one request can make a broker hold or compute.
 
-/// The longest document, in bytes.
+/// The longest document in its canonical form, in bytes.
 pub const DOCUMENT_BYTES: usize = 64 * 1024;
+/// The longest text that is read: people add white space and line ends.
+pub const TEXT_BYTES: usize = 4 * DOCUMENT_BYTES;
 /// How deep expressions nest.
 pub const EXPRESSION_DEPTH: usize = 32;
 /// How many names a field's path has.

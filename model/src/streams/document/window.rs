@@ -9,7 +9,7 @@ use super::{
     reading::{length, one_of},
 };
 use crate::streams::{
-    plan::{CalendarUnit, Window},
+    plan::{CalendarUnit, Window, gcd},
     time::TimeZone,
 };
 
@@ -60,10 +60,7 @@ fn check_hop(at: &At<'_>, size_ms: i64, hop_ms: i64) -> Result<(), DocumentError
         let most = limits::WINDOWS_OF_A_RECORD;
         return at.refuse(format!("puts a record into {overlapping} windows, at most {most}: hop further"));
     }
-    let (mut measure, mut rest) = (size_ms, hop_ms);
-    while rest != 0 {
-        (measure, rest) = (rest, measure % rest);
-    }
+    let measure = gcd(size_ms, hop_ms);
     let panes = size_ms / measure;
     if panes > limits::PANES {
         let measure = format_duration(measure);

@@ -65,7 +65,7 @@ pub(super) fn call<'a>(function: Function, arguments: &'a [Node], scope: &'a imp
         Function::DateTrunc(part) => int(value(0).as_int().and_then(|at| time::truncate(at, part))),
         Function::DatePart(part) => int(value(0).as_int().and_then(|at| time::part(at, part))),
         _ => match value(0) {
-            Value::Text(text) => of_text(function, text, &value),
+            Value::Text(text) => of_text(function, text, arguments.len(), &value),
             _ => Value::Null,
         },
     }
@@ -75,8 +75,13 @@ fn int(value: Option<i64>) -> Value<'static> {
     value.map_or(Value::Null, Value::int)
 }
 
-/// The functions whose first argument is a text.
-fn of_text<'a>(function: Function, text: Cow<'a, str>, value: &impl Fn(usize) -> Value<'a>) -> Value<'a> {
+/// The functions whose first argument, of `count`, is a text.
+fn of_text<'a>(
+    function: Function,
+    text: Cow<'a, str>,
+    count: usize,
+    value: &impl Fn(usize) -> Value<'a>,
+) -> Value<'a> {
     let test = |test: fn(&str, &str) -> bool| value(1).as_text().map_or(Value::Null, |by| Value::Bool(test(&text, by)));
     match function {
         Function::Lower => Value::text(text.to_lowercase()),
@@ -88,13 +93,10 @@ fn of_text<'a>(function: Function, text: Cow<'a, str>, value: &impl Fn(usize) ->
         Function::Contains => test(|text, by| text.contains(by)),
         Function::Substring => {
             let from = value(1).as_int();
-            let count = match value(2) {
-                Value::Null => Some(i64::MAX),
-                other => other.as_int(),
-            };
-            let (Some(from), Some(count)) = (from, count) else { return Value::Null };
+            let length = if count > 2 { value(2).as_int() } else { Some(i64::MAX) };
+            let (Some(from), Some(length)) = (from, length) else { return Value::Null };
             // Characters before the first count, as in SQL.
-            let end = from.saturating_add(count.max(0));
+            let end = from.saturating_add(length.max(0));
             let skip = usize::try_from(from.max(1) - 1).unwrap_or(usize::MAX);
             let take = usize::try_from(end.saturating_sub(from.max(1))).unwrap_or(0);
             Value::text(text.chars().skip(skip).take(take).collect::<String>())

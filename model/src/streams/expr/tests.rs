@@ -124,6 +124,7 @@ fn functions_do_what_they_say() {
         (Lower, vec![field("s")], r#""léa""#),
         (Length, vec![field("s")], "3"),
         (Substring, vec![field("s"), int(2)], r#""éa""#),
+        (Substring, vec![field("s"), int(1), field("absent")], "null"),
         (Substring, vec![field("s"), int(0), int(2)], r#""L""#),
         (Substring, vec![field("s"), int(2), int(-1)], r#""""#),
         (Concat, vec![field("s"), field("z"), field("n"), field("t")], r#""Léa12true""#),

@@ -21,6 +21,9 @@ use crate::streams::{
 pub(super) const GROUP: u8 = 32;
 pub(super) const KEPT: u8 = 33;
 
+/// What a fragment takes beside its session and its group, about.
+const FRAGMENT_BYTES: usize = 96;
+
 #[derive(Clone, Debug)]
 struct Fragment {
     partition: u32,
@@ -130,7 +133,7 @@ impl SessionMerge {
     }
 
     fn push(&mut self, group: &[u8], fragment: Fragment) {
-        self.bytes += fragment.session.memory_bytes() + group.len() + 96;
+        self.bytes += fragment.session.memory_bytes() + group.len() + FRAGMENT_BYTES;
         if fragment.is_closed {
             self.queue.insert((fragment.session.last_ms, group.into()));
         }
@@ -144,7 +147,7 @@ impl SessionMerge {
         known.fragments.retain(|fragment| {
             let dropped = drop(fragment);
             if dropped {
-                *bytes -= fragment.session.memory_bytes() + group.len() + 96;
+                *bytes -= fragment.session.memory_bytes() + group.len() + FRAGMENT_BYTES;
             }
             !dropped
         });
@@ -269,7 +272,7 @@ impl SessionMerge {
                     self.bytes -= interval
                         .fragments
                         .iter()
-                        .map(|fragment| fragment.session.memory_bytes() + group.len() + 96)
+                        .map(|fragment| fragment.session.memory_bytes() + group.len() + FRAGMENT_BYTES)
                         .sum::<usize>();
                     if let Some(session) = interval.sum(query) {
                         let (rev, is_given) = known.given(&session);
@@ -294,7 +297,7 @@ impl SessionMerge {
                 if self.save {
                     self.unsaved_kept.insert(key.clone());
                 }
-                self.bytes += session.memory_bytes() + key.2.len() + 96;
+                self.bytes += session.memory_bytes() + key.2.len() + FRAGMENT_BYTES;
                 self.kept.insert(key, Kept { session, rev: if skipped { rev.saturating_sub(1) } else { rev } });
             }
         }
@@ -355,7 +358,7 @@ impl SessionMerge {
                 self.kept.insert(key, kept);
                 break;
             }
-            self.bytes -= kept.session.memory_bytes() + key.2.len() + 96;
+            self.bytes -= kept.session.memory_bytes() + key.2.len() + FRAGMENT_BYTES;
         }
     }
 
@@ -398,7 +401,7 @@ impl SessionMerge {
             let rev = reader.u32()?;
             let session = Session::decode(&query.aggregates, reader)?;
             let key = (session.last_ms, session.first_ms, group);
-            let bytes = |session: &Session| session.memory_bytes() + key.2.len() + 96;
+            let bytes = |session: &Session| session.memory_bytes() + key.2.len() + FRAGMENT_BYTES;
             self.bytes += bytes(&session);
             if let Some(before) = self.kept.insert(key.clone(), Kept { session, rev }) {
                 self.bytes -= bytes(&before.session);
@@ -412,7 +415,7 @@ impl SessionMerge {
             return Ok(());
         }
         for fragment in &known.fragments {
-            self.bytes += fragment.session.memory_bytes() + group.len() + 96;
+            self.bytes += fragment.session.memory_bytes() + group.len() + FRAGMENT_BYTES;
             if fragment.is_closed {
                 self.queue.insert((fragment.session.last_ms, group.clone()));
             }
