@@ -36,7 +36,7 @@ began=$(now_ms)
 until group "$survivor" g0 2>/dev/null | grep -q '"state": "Stable"'; do kill -0 "$running"; done
 verdict "a group served again after its coordinator's death" $(($(now_ms) - began)) ms "$served_again_ms_max"
 left=$(group "$survivor" g0 | python3 -c 'import json, sys; print(len(json.load(sys.stdin)["members"]))')
-((left == members)) || { echo "the group has $left members, not $members" failed=1; }
+((left == members)) || { echo "the group has $left members, not $members"; failed=1; }
 stop_cluster
 
 start_broker() {
@@ -73,7 +73,7 @@ for name in "${names[@]}"; do
     until curl -fs "$(url 0)/groups/$name/offsets" >"$directory/read.json"; do kill -0 "$running"; done
     count=$((count + $(python3 -c 'import json, sys; print(len(json.load(sys.stdin)["offsets"]))' <"$directory/read.json")))
 done
-((count == groups * partitions)) || { echo "$count offsets are there of $((groups * partitions))" failed=1; }
+((count == groups * partitions)) || { echo "$count offsets are there of $((groups * partitions))"; failed=1; }
 # Of all partitions of the offsets topic together, waiting until each may be read included: one alone took no longer.
 load_ms=$(curl -fs "$(url 0)/metrics" | awk '/^pubg1_group_load_duration_seconds_sum/ { printf "%.0f", $NF * 1000 }')
 verdict "$count committed offsets of one partition are read, with all else, in" "$load_ms" ms "$load_ms_max"

@@ -62,7 +62,10 @@ impl Compiler {
         }
         self.written += 1;
         if self.written > PARTS_MAX {
-            return refuse(expr, format!("the query has more than {PARTS_MAX} parts, names replaced by what they mean"));
+            return refuse(
+                expr,
+                format!("the query has more than {PARTS_MAX} parts, names replaced by what they mean"),
+            );
         }
         self.places.note(path, start_of(expr));
         if scope == Scope::Row

@@ -140,6 +140,7 @@ impl CompactionJob {
                 if batch.last_offset < self.cleaned_end {
                     continue;
                 }
+                segment.check(&batch)?;
                 if keys.is_full() {
                     return Ok(end);
                 }
@@ -181,6 +182,8 @@ impl CompactionJob {
         let mut rewriter = Rewriter::new(&self.shared, segment, self.interval_bytes);
         for batch in segment.batches(0) {
             let batch = batch?;
+            // What is written anew gets a new checksum: it must not be one of damage.
+            segment.check(&batch)?;
             let bytes = &segment.log.bytes()[batch.position..batch.end()];
             let is_needed = needed.contains(&batch.position);
             // What cannot be read is not judged.

@@ -37,7 +37,7 @@ pub enum Repair {
     Begun(Box<RepairJob>),
     /// Not all of the segment is known to be committed: others may have it otherwise.
     NotCommitted,
-    /// The segment is not closed and flushed.
+    /// The segment is not closed and flushed, or its beginning was deleted.
     Impossible,
 }
 

@@ -64,6 +64,8 @@ pub(crate) struct PartitionActor {
     reopen_pause: Duration,
     /// The log was found to be damaged and is to be set aside.
     is_damaged: bool,
+    /// The life of the replica in which a damaged segment is being mended: one at a time.
+    mending: Option<u64>,
     timers: Timers,
     is_compacting: bool,
     verification: housekeeping::Verification,
@@ -108,6 +110,7 @@ pub(crate) fn start_partition(slot: &Arc<PartitionSlot>, place: Place, control: 
             early_fence: None,
             reopen_pause: REOPEN_PAUSE.0,
             is_damaged: false,
+            mending: None,
             timers: Timers::default(),
             is_compacting: false,
             verification: housekeeping::Verification::default(),

@@ -132,7 +132,7 @@ impl PartitionSlot {
             // One that does not run looks at its log when it is opened.
             self.post(DamageSuspected { offset: damage.offset }).map_err(drop).unwrap_or_default();
             if !self.peers().is_empty() {
-                // They have it whole, and one of them leads before long.
+                // They have it whole: it is copied from there, or one of them leads before long.
                 tracing::warn!(%damage, "a read found damage");
                 return FetchError::NotReady { retry_after_ms: self.node.retry_after_ms() };
             }

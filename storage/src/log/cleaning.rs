@@ -85,7 +85,9 @@ impl PartitionLog {
         };
         let (segment, end) = (&self.sealed[at], self.sealed_end(at));
         let is_flushed = !self.rolled.iter().any(|rolled| rolled.segment.base == segment.base);
-        if segment.base > offset || !is_flushed || self.flush.check().is_err() {
+        // Below the log start nobody has to have anything any more, so the segment cannot be had as a whole.
+        let is_whole = segment.base <= offset && segment.base >= self.log_start;
+        if !is_whole || !is_flushed || self.flush.check().is_err() {
             return Repair::Impossible;
         }
         segment.set_suspect();

@@ -9,7 +9,7 @@ use pubg1_model::{
 };
 
 use super::fixtures::{EPOCH, append, batch, batch_of, contents, flush, keyed, open, small_segments, temp_dir};
-use crate::{AppendError, PartitionLog, Repair, RepairError};
+use crate::{AppendError, PartitionLog, Repair, RepairError, StorageError};
 
 /// Copies everything that `to` lacks, as a follower does.
 pub(super) fn copy(from: &PartitionLog, to: &mut PartitionLog) {
@@ -290,8 +290,28 @@ fn a_damaged_segment_is_written_anew_from_a_copy() {
     log.begin_verification(first).unwrap().run().unwrap();
     let end = log.log_end_offset();
     assert_eq!(log.reader().read(Offset::ZERO, Offset::MAX, usize::MAX).unwrap().next_offset, end);
+    // What was deleted of it, no peer has either.
+    log.delete_records_before(first.plus(1)).unwrap();
+    assert!(matches!(log.begin_repair(first.plus(1), Offset::MAX), Repair::Impossible));
     drop(log);
     assert_eq!(open(dir.path(), &config).0.log_end_offset(), end);
+}
+
+#[test]
+fn damage_gets_no_new_checksum_by_compaction() {
+    let config = TopicConfig { cleanup_policy: CleanupPolicy::Compact, ..small_segments() };
+    let dir = temp_dir();
+    let (mut log, _) = open(dir.path(), &config);
+    let filler = "x".repeat(1000);
+    for n in 0..40 {
+        append(&mut log, &keyed(Compression::None, 0, &[("a", Some(&filler)), (&format!("k{n}"), Some("v"))]));
+    }
+    flush(&mut log);
+    let victim = &super::fixtures::files(dir.path(), "log")[0];
+    let file = std::fs::OpenOptions::new().write(true).open(victim).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff], 500).unwrap();
+    let job = log.begin_compaction(log.log_end_offset(), 0).unwrap();
+    assert!(matches!(job.run(), Err(StorageError::Damage(damage)) if damage.file == *victim));
 }
 
 fn is_temporary(entry: &std::io::Result<std::fs::DirEntry>) -> bool {

@@ -27,7 +27,7 @@ const VERIFICATION_PAUSE_MS: u64 = 24 * 60 * 60 * 1000;
 #[derive(Default)]
 pub(super) struct Verification {
     /// A part is being read.
-    is_under_way: bool,
+    pub(super) is_under_way: bool,
     /// Where the next part begins.
     next: Offset,
     /// When the end was reached, by the clock of [`monotonic_ms`](crate::node::NodeContext::monotonic_ms).
@@ -123,6 +123,7 @@ impl PartitionActor {
             // The log may be worked on elsewhere: it is taken in when it is back.
             Ok(compacted) if completed.life == life => state.queue(Step::TakeCompaction(compacted)),
             Ok(_) => {}
+            Err(StorageError::Damage(damage)) if completed.life == life => self.on_damage(damage, ctx),
             Err(error) => self.on_housekeeping_error("compaction failed", error),
         }
         self.proceed(ctx);
@@ -144,10 +145,10 @@ impl PartitionActor {
 
     /// Reads the next part of what is closed and computes its checksums, on the thread for slow work.
     pub(super) fn verify(&mut self, ctx: &Context<Self>) {
-        let Role::Replica(state) = &mut self.role else { return };
-        if self.verification.is_under_way || self.is_compacting {
+        if self.verification.is_under_way || self.is_compacting || self.is_mending() {
             return;
         }
+        let Role::Replica(state) = &mut self.role else { return };
         let now_ms = self.slot.node.monotonic_ms();
         if self.verification.ended_ms.is_some_and(|ended_ms| now_ms.saturating_sub(ended_ms) < VERIFICATION_PAUSE_MS) {
             return;

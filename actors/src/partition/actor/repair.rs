@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{PartitionActor, post};
 use crate::{
+    errors::FetchError,
     forward::{Place, ask_replica_batches},
     partition::{
         PartitionSlot,
@@ -30,14 +31,23 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// The pause before damage is looked at again: the log is worked on elsewhere, or what is committed is not known yet,
 /// because this replica has just begun.
 const RECHECK_PAUSE: Duration = Duration::from_millis(50);
-/// After this long, what holds the damage counts as not committed.
+/// A leader that has waited for so long is itself what holds the commitment up: nobody can copy the damage.
 const COMMITMENT_PATIENCE: Duration = Duration::from_secs(10);
 
 impl PartitionActor {
     /// The log holds something that was not written.
     pub(super) fn on_damage(&mut self, damage: Damage, ctx: &mut Context<Self>) {
+        if self.is_mending() {
+            // Found once more, or to be found by the look that follows the repair.
+            return;
+        }
+        self.mending = Some(self.life);
         self.slot.node.metrics.storage().checksum_failures.inc();
         self.mend(Arc::new(damage), Instant::now(), ctx);
+    }
+
+    pub(super) fn is_mending(&self) -> bool {
+        self.mending == Some(self.life)
     }
 
     fn mend(&mut self, damage: Arc<Damage>, found: Instant, ctx: &mut Context<Self>) {
@@ -45,7 +55,8 @@ impl PartitionActor {
         if self.closing.is_some() {
             return;
         }
-        let (is_busy, high_watermark) = (self.is_compacting || !state.is_idle(), state.high_watermark());
+        let is_busy = self.is_compacting || self.verification.is_under_way || !state.is_idle();
+        let (high_watermark, leads) = (state.high_watermark(), state.leading_epoch().is_some());
         let peers = self.slot.peers();
         let Some(log) = state.log().filter(|_| !is_busy) else { return self.mend_later(damage, found, ctx) };
         let begun = if peers.is_empty() { Repair::Impossible } else { log.begin_repair(damage.offset, high_watermark) };
@@ -59,7 +70,9 @@ impl PartitionActor {
                     post(&address, SegmentRepaired { life, damage, result });
                 });
             }
-            Repair::NotCommitted if found.elapsed() < COMMITMENT_PATIENCE => self.mend_later(damage, found, ctx),
+            Repair::NotCommitted if !leads || found.elapsed() < COMMITMENT_PATIENCE => {
+                self.mend_later(damage, found, ctx);
+            }
             Repair::NotCommitted | Repair::Impossible => self.copy_again(storage_errors::damaged(&damage), ctx),
         }
     }
@@ -79,6 +92,7 @@ impl PartitionActor {
         if life != self.life {
             return;
         }
+        self.mending = None;
         let Role::Replica(state) = &mut self.role else { return };
         match result {
             Ok(compacted) => {
@@ -114,33 +128,68 @@ async fn repair(slot: &Arc<PartitionSlot>, mut job: RepairJob) -> Result<Compact
             job.discard();
             return Err(NotRepaired::Ended);
         };
-        let Some(batches) = read_from(slot, *peer, from).await else {
-            turn += 1;
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSES.1);
-            continue;
+        let batches = match read_from(slot, *peer, from).await {
+            Ok(batches) => batches,
+            Err(Away::Now) => {
+                turn += 1;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSES.1);
+                continue;
+            }
+            // Deleted there, so it goes here, too.
+            Err(Away::ForEver) => {
+                job.discard();
+                return ended_later().await;
+            }
         };
         let pushed = slot.node.workers.run(move || job.push(&batches)).await;
-        job = pushed.ok_or(NotRepaired::Ended)?.map_err(NotRepaired::Misfit)?;
+        job = match pushed.ok_or(NotRepaired::Ended)? {
+            Ok(job) => job,
+            Err(error) => return not_written(error).await,
+        };
     }
-    let finished = slot.node.workers.run(move || job.finish()).await;
-    finished.ok_or(NotRepaired::Ended)?.map_err(NotRepaired::Misfit)
+    match slot.node.workers.run(move || job.finish()).await.ok_or(NotRepaired::Ended)? {
+        Ok(compacted) => Ok(compacted),
+        Err(error) => not_written(error).await,
+    }
 }
 
-/// Whole batches of a peer's log; `None` when it does not have them now.
-async fn read_from(slot: &PartitionSlot, peer: BrokerId, from: Offset) -> Option<Vec<ValidBatch>> {
+/// The damage is found again at once; a disk that is full, or a log start that has not come, takes longer.
+async fn ended_later<T>() -> Result<T, NotRepaired> {
+    tokio::time::sleep(PAUSES.1).await;
+    Err(NotRepaired::Ended)
+}
+
+async fn not_written<T>(error: RepairError) -> Result<T, NotRepaired> {
+    if matches!(error, RepairError::Storage(_)) {
+        tokio::time::sleep(PAUSES.1).await;
+    }
+    Err(NotRepaired::Misfit(error))
+}
+
+/// A peer does not have what is asked for.
+enum Away {
+    Now,
+    ForEver,
+}
+
+/// Whole batches of a peer's log.
+async fn read_from(slot: &PartitionSlot, peer: BrokerId, from: Offset) -> Result<Vec<ValidBatch>, Away> {
     let place = Place { topic_id: slot.identity.topic_id, partition: slot.identity.partition };
     let read = ask_replica_batches(&slot.node, peer, place, Some(from), READ_BYTES).await;
     let read = match read {
         Ok(read) if !read.runs.is_empty() => read,
-        Ok(_) => return None,
+        Ok(_) => return Err(Away::Now),
+        Err(FetchError::OffsetOutOfRange { log_start_offset, .. }) if log_start_offset > from => {
+            return Err(Away::ForEver);
+        }
         Err(error) => {
             tracing::debug!(broker = %peer, offset = %from, %error, "a damaged segment cannot be copied from here");
-            return None;
+            return Err(Away::Now);
         }
     };
     let split = read.runs.iter().map(ValidBatch::split_stored).collect::<Result<Vec<_>, _>>();
-    split.ok().map(|runs| runs.into_iter().flatten().collect())
+    split.map(|runs| runs.into_iter().flatten().collect()).map_err(|_| Away::Now)
 }
 
 impl Handler<SegmentRepaired> for PartitionActor {

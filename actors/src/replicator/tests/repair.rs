@@ -69,6 +69,32 @@ async fn damage_in_a_closed_segment_is_found_and_repaired_wherever_it_is() {
     cluster.end().await;
 }
 
+/// What was deleted of a segment nobody can give: the log is copied as a whole.
+#[actix_rt::test]
+async fn damage_in_a_segment_of_which_a_part_was_deleted_is_repaired_too() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.create_topic(3, small()).await;
+    let filler = "x".repeat(2000);
+    for _ in 0..40 {
+        cluster.append(&filler).await;
+    }
+    cluster.slot(cluster.leader().await).await.delete_records_before(offset(2)).await.unwrap();
+    for broker in 0..3 {
+        cluster.seen(broker, |view| view.log_start_offset == offset(2)).await;
+    }
+    let victim = cluster.followers().await[0];
+    let dir = cluster.slot(victim).await.identity.dir.clone();
+    cluster.kill(victim).await;
+    damage(&dir);
+    cluster.restart(victim).await;
+    // The damaged segment began before the copy does.
+    until(|| !fs::exists(first_log(&dir)).unwrap()).await;
+    cluster.append("after").await;
+    cluster.converged().await;
+    assert_eq!(cluster.view(victim).await.log_start_offset, offset(2));
+    cluster.end().await;
+}
+
 fn first_log(dir: &Path) -> std::path::PathBuf {
     dir.join("00000000000000000000.log")
 }
