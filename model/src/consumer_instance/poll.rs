@@ -299,6 +299,14 @@ impl ConsumerInstance {
             return Vec::new();
         }
         self.auto_commit_due_ms = now_ms.saturating_add(interval);
-        self.confirmed_positions()
+        self.unasked_positions()
+    }
+
+    /// The positions that may be committed without being asked: not those that were moved behind what the group has
+    /// committed, which would take that back.
+    #[must_use]
+    pub fn unasked_positions(&self) -> Vec<(TopicPartition, Offset)> {
+        let unasked = self.positions.iter().filter(|(_, position)| !position.is_sought);
+        unasked.filter_map(|(partition, position)| Some((partition.clone(), position.confirmed?))).collect()
     }
 }

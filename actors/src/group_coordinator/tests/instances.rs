@@ -394,6 +394,30 @@ async fn partitions_by_hand_and_seeks() {
 }
 
 #[actix_rt::test]
+async fn a_seek_takes_nothing_back_that_was_committed_unless_somebody_asks() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let partition = place("pubg1", 1);
+    for asks in [false, true] {
+        let by_itself = InstanceDefinition { auto_commit_interval_ms: Some(0), ..definition() };
+        let client = Client::create(&broker, if asks { "g" } else { "h" }, by_itself).await;
+        client.subscribe(&["pubg1"]).await;
+        client.poll(8).await;
+        client.commit().await.unwrap();
+        within(client.groups.seek(&client.group, &client.name, vec![(partition.clone(), offset(3))])).await.unwrap();
+        client.poll(2).await;
+        client.poll(1).await;
+        assert_eq!(client.committed(&partition).await, Some(8), "by itself it commits nothing that is less");
+        if asks {
+            client.commit().await.unwrap();
+        }
+        client.delete().await.unwrap();
+        assert_eq!(client.committed(&partition).await, Some(if asks { 6 } else { 8 }));
+    }
+    broker.abort().await;
+}
+
+#[actix_rt::test]
 async fn assignments_follow_the_topics() {
     let fixture = Fixture::new();
     let broker = fixture.start().await;
