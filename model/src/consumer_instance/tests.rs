@@ -60,6 +60,7 @@ fn a_poll_ends_in_time_and_its_deliveries_stay_unknown() {
     instance.deliver(PollId(1), &[range(0, 4, 9)], 1).unwrap();
     assert!(matches!(instance.positions_to_commit(2), Err(DeliveryUnknown::UntilConfirmed(_))));
     assert!(instance.is_polling(999) && !instance.is_polling(1_000));
+    assert!(!instance.has_run_out(999) && instance.has_run_out(1_000));
     assert_eq!(instance.positions_to_commit(1_000), Err(DeliveryUnknown::ForEver));
     // Late, and true all the same.
     assert_eq!(instance.confirm(PollId(1), true, 1_500), Ok(()));

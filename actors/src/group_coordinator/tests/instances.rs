@@ -216,6 +216,15 @@ async fn polls_of_one_instance_come_one_after_the_other() {
     assert_eq!((committed, confirmed), (Ok(()), Ok(())));
     assert_eq!(client.committed(&place("pubg1", 2)).await, Some(5));
 
+    // Who takes longer than it said is not waited for any longer.
+    let held_for = Duration::from_millis(50);
+    let brief = PollRequest { held_for, ..PollRequest::default() };
+    within(client.groups.begin_poll(&client.group, &client.name, brief)).await.unwrap();
+    let patient = PollRequest { patience: Duration::from_secs(50), ..PollRequest::default() };
+    let next = client.groups.begin_poll(&client.group, &client.name, patient);
+    let next = tokio::time::timeout(Duration::from_secs(2), next).await.unwrap().unwrap();
+    client.confirm(&next, false).await.unwrap();
+
     // Who is waited for in vain is given up.
     let slow = client.begin().await.unwrap();
     let impatient = PollRequest { patience: Duration::ZERO, ..PollRequest::default() };
