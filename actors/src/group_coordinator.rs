@@ -129,7 +129,7 @@ impl GroupCoordinatorHandle {
             node,
             metadata,
             address: RwLock::new(None),
-            // 0 stands for none.
+            // 0 stands for none: `PollId::NONE`.
             numbers: AtomicU64::new(1),
             unsettled: Unsettled::default(),
             waiters: Semaphore::new(WAITERS_MAX),

@@ -247,7 +247,8 @@ impl GroupsHandle {
         self.instance_call(group, name, InstanceRequest::CommitOffsets(offsets)).await.map(drop)
     }
 
-    /// Commits as a member that confirms by token: what the poll has delivered, or these offsets.
+    /// Commits as a member that confirms by token: what the poll has delivered, or these offsets. [`PollId::NONE`] stands
+    /// for a client that has received nothing yet.
     ///
     /// # Errors
     /// [`GroupRequestError`].

@@ -19,7 +19,7 @@ use super::{
     Consumer,
     fetch::{self, Source},
     receipt::Receipt,
-    render::{self, Bounds, Page},
+    render::{self, Bounds, Page, Piece},
 };
 use crate::{
     call::Call,
@@ -56,7 +56,8 @@ pub(crate) struct Polled {
     pub(crate) form: Form,
     pub(crate) body: Vec<u8>,
     pub(crate) records: usize,
-    /// Something was stored about it, so that its number means something to the coordinator.
+    /// Something was delivered, so that its number means something to the coordinator. Where a reset has led to is
+    /// nothing that a client could confirm or commit.
     pub(crate) is_delivered: bool,
     /// Where the instance is in each of its partitions after it, as far as that is known.
     pub(crate) positions: Vec<(TopicPartition, Offset)>,
@@ -224,9 +225,8 @@ impl Attempt<'_> {
     /// Stores what is to be given, and makes a body of it.
     async fn deliver(&self, poll: PollId, page: Page, receipt: Receipt) -> Result<Outcome, ApiError> {
         let Page { mut pieces, error } = page;
-        let ranges: Vec<_> = pieces.iter().filter_map(render::Piece::range).collect();
-        let is_delivered = !ranges.is_empty();
-        if is_delivered {
+        let ranges: Vec<_> = pieces.iter().filter_map(Piece::range).collect();
+        if !ranges.is_empty() {
             let Consumer { groups, group, name } = self.consumer;
             let delivered = match groups.deliver(group, name, poll, ranges).await {
                 Err(GroupRequestError::PollGone(_)) => return Ok(Outcome::Changed),
@@ -238,6 +238,7 @@ impl Attempt<'_> {
             }
         }
         let records = pieces.iter().map(|piece| piece.records).sum();
+        let is_delivered = pieces.iter().any(Piece::moves);
         let receipt = if records == 0 {
             // There is nothing that the client could miss.
             receipt.settle(true);

@@ -6,7 +6,7 @@
 //! committed before anything new is given.
 
 use actix_web::http::header::{HeaderName, HeaderValue};
-use pubg1_model::{GroupId, TopicName};
+use pubg1_model::{GroupId, TopicName, consumer_instance::PollId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -152,7 +152,7 @@ async fn resume_or_join(
 
 fn answer(mut member: Member, mut polled: Polled) -> ApiResult {
     // An empty answer is not worth a number of its own: the last one stays the last that was received.
-    let received = if polled.is_delivered { polled.poll } else { member.acknowledged.unwrap_or(polled.poll) };
+    let received = if polled.is_delivered { polled.poll } else { member.acknowledged.unwrap_or(PollId::NONE) };
     let token = member.token(received).encode();
     let name = member.name().to_string();
     if let Some(joined) = member.joined.take() {

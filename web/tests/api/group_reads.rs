@@ -121,6 +121,22 @@ async fn commits_by_hand_are_those_of_a_token_or_of_a_group_without_members() {
 }
 
 #[actix_rt::test]
+async fn a_token_of_an_answer_without_records_commits_what_was_received_before() {
+    let api = Api::start().await;
+    let mut caller = Caller::default();
+    assert_eq!(caller.values(&api, "g", "commit=manual&wait=10ms").await, Vec::<Value>::new());
+    commit(&api, "g", caller.token.as_deref(), Value::Null).await.no_content();
+    assert_eq!(api.get("/groups/g/offsets").await.ok()["offsets"], json!([]), "there was nothing");
+    publish(&api, "pubg1", 0, (0..2).map(Value::from)).await;
+    assert_eq!(caller.values(&api, "g", "commit=manual&wait=10s").await, [json!(0), json!(1)]);
+    // Partitions without records are reset by now, and what was received stays what is committed.
+    assert_eq!(caller.values(&api, "g", "commit=manual&wait=10ms").await, Vec::<Value>::new());
+    commit(&api, "g", caller.token.as_deref(), Value::Null).await.no_content();
+    assert_eq!(committed(&api, "g").await, 2);
+    api.stop().await;
+}
+
+#[actix_rt::test]
 async fn what_a_call_asks_for_is_checked_before_it_joins() {
     let api = Api::start().await;
     for (path, status, code) in [

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pubg1_model::{
     GroupId, InstanceName, Offset, TopicPartition,
-    consumer_instance::{Confirmation, InstanceDefinition, OffsetReset, PollStart, Subscription},
+    consumer_instance::{Confirmation, InstanceDefinition, OffsetReset, PollId, PollStart, Subscription},
 };
 
 use super::{commit, group, place};
@@ -358,12 +358,13 @@ async fn tokens_confirm_what_the_client_has() {
         client.confirm(&grant, true).await.unwrap();
         (grant.poll, at(&grant.partitions, &partition))
     };
-    let (first, _) = begin(None).await;
+    let commit = async |poll| within(client.groups.commit_as(&client.group, &client.name, poll, None)).await;
+    commit(PollId::NONE).await.unwrap();
+    let (first, _) = begin(Some(PollId::NONE)).await;
     let (lost, start) = begin(Some(first)).await;
     assert_eq!((start, client.committed(&partition).await), (PollStart::At(offset(2)), Some(2)));
     let (second, start) = begin(Some(first)).await;
     assert_eq!(start, PollStart::At(offset(2)), "the answer got lost: the same again");
-    let commit = async |poll| within(client.groups.commit_as(&client.group, &client.name, poll, None)).await;
     assert_eq!(commit(lost).await, Err(GroupRequestError::PollGone(lost)));
     assert_eq!(client.committed(&partition).await, Some(2));
     commit(second).await.unwrap();
