@@ -109,7 +109,8 @@ impl Request {
         ("Last-Event-ID" = Option<String>, Header, description = "For event streams: the id of the last event that was seen")),
     responses(
         (status = 200, description = "The records; the header `Consumer-Token` is for the next request",
-            headers(("Consumer-Token" = String), ("Consumer-Member" = String)),
+            headers(("Consumer-Token" = String), ("Consumer-Member" = String),
+                ("Consumer-Generation" = u32, description = "The generation of the group in which the member was given this")),
             content((Vec<RecordEntry> = "application/vnd.kafka.binary.v2+json"),
                 (Vec<RecordEntry> = "application/vnd.kafka.json.v2+json"),
                 (Vec<RecordEntry> = "application/vnd.kafka.text.v2+json"),

@@ -31,6 +31,7 @@ impl Caller {
     async fn values(&mut self, api: &Api, group: &str, query: &str) -> Vec<Value> {
         let reply = self.ask(api, group, query).await;
         let values = values(&reply);
+        assert!(reply.header("consumer-generation").unwrap().parse::<u32>().unwrap() > 0, "an empty answer, too");
         self.token = Some(reply.header("consumer-token").unwrap().to_owned());
         values
     }

@@ -171,6 +171,7 @@ async fn an_edge_that_dies_with_an_answer_in_hand_is_not_waited_for() {
     let again = async || client.groups.begin_poll(&client.group, &client.name, patient).await;
     let grant = tokio::time::timeout(Duration::from_secs(2), patiently(again)).await.unwrap().unwrap();
     assert!(grant.partitions.iter().all(|(_, start)| *start == PollStart::At(offset(2))), "{:?}", grant.partitions);
+    assert_eq!(grant.generation, Some(1), "it travels between brokers");
     client.deliver(&grant, 3).await.unwrap();
     client.confirm(&grant, true).await.unwrap();
     client.commit().await.unwrap();

@@ -7,10 +7,12 @@ use pubg1_model::{
     consumer_instance::{Confirmation, InstanceDefinition, OffsetReset, PollId, PollStart, Subscription},
 };
 
-use super::{commit, group, place};
+use super::{commit, group, partition_of_group, place};
 use crate::{
-    BrokerHandle, CommitOffsetError, DeliveredRange, GroupRequestError, GroupStatus, GroupsHandle, NewInstance,
-    NewTopic, OffsetToCommit, PollGrant, PollRequest, fixture::*, testing::panic_group_coordinator,
+    BrokerHandle, CommitOffsetError, Delivered, DeliveredRange, GroupRequestError, GroupStatus, GroupsHandle,
+    NewInstance, NewTopic, OffsetToCommit, PollGrant, PollRequest,
+    fixture::*,
+    testing::{Fault, inject, panic_group_coordinator},
 };
 
 /// What a client does with an instance, again and again while it is told to.
@@ -293,6 +295,49 @@ async fn members_share_and_only_owners_commit() {
     let gone = patiently(async || broker.groups().describe(&group("g")).await).await;
     assert_eq!(gone, Err(GroupRequestError::UnknownGroup(group("g"))));
     broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn a_poll_tells_the_generation_once_it_is_stored() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let one = Client::create(&broker, "g", definition()).await;
+    let two = Client::create(&broker, "g", definition()).await;
+    one.subscribe(&["pubg1"]).await;
+    let grant = one.begin().await.unwrap();
+    assert_eq!(grant.generation, Some(1));
+    let log = partition_of_group(&broker, "g");
+    inject(&log, Fault::HoldFlushes).unwrap();
+    let members = async |count| {
+        while broker.groups().list().await.groups.iter().all(|group| group.members != count) {}
+    };
+    let begun = async {
+        within(members(2)).await;
+        let told = tokio::time::timeout(Duration::from_millis(100), one.begin()).await;
+        assert!(told.is_err(), "{told:?} is in no log");
+        inject(&log, Fault::ResumeFlushes).unwrap();
+    };
+    one.confirm(&grant, false).await.unwrap();
+    tokio::join!(two.subscribe(&["pubg1"]), begun);
+    let grant = one.begin().await.unwrap();
+    assert_eq!((grant.generation, grant.partitions.len()), (Some(2), 2));
+    // What is delivered is the member's in the generation that comes with it.
+    two.delete().await.unwrap();
+    let ranges = grant.partitions.iter().map(|(partition, _)| DeliveredRange {
+        partition: partition.clone(),
+        from: Offset::ZERO,
+        next: offset(1),
+    });
+    let delivered = one.groups.deliver(&one.group, &one.name, grant.poll, ranges.collect());
+    assert_eq!(within(delivered).await, Ok(Delivered { refused: vec![], generation: Some(3) }));
+    one.confirm(&grant, true).await.unwrap();
+    // By hand it is no member.
+    one.delete().await.unwrap();
+    let by_hand = Client::create(&broker, "g", definition()).await;
+    let partitions = vec![place("pubg1", 0)];
+    within(by_hand.groups.assign(&by_hand.group, &by_hand.name, partitions)).await.unwrap();
+    assert_eq!(by_hand.begin().await.unwrap().generation, None);
+    broker.abort().await;
 }
 
 #[actix_rt::test]

@@ -76,6 +76,8 @@ pub struct PollGrant {
     pub assignment_version: u64,
     /// What the instance was told.
     pub definition: InstanceDefinition,
+    /// The generation of the group; `None` for one that is no member. It is stored: no later answer tells an earlier one.
+    pub generation: Option<u32>,
 }
 
 /// What a poll delivers of a partition.
@@ -95,6 +97,8 @@ pub struct Delivered {
     /// Partitions that the instance has lost, or was made to seek in, since the poll began. Their records must not be
     /// given to the client.
     pub refused: Vec<TopicPartition>,
+    /// The generation of the group in which the others are the instance's; `None` for one that is no member.
+    pub generation: Option<u32>,
 }
 
 /// An offset to be committed.
