@@ -52,7 +52,7 @@ pub struct InstanceDescription {
 pub struct PollRequest {
     /// The last poll that the client has received, where the client confirms by token.
     pub acknowledged: Option<PollId>,
-    /// How long to wait for an earlier poll of the same instance to end.
+    /// How long to wait for an earlier poll of the same instance to end. After that this one takes its place.
     pub patience: Duration,
     /// How long this poll may take. After that it is dropped, and what it delivered counts as not received.
     pub held_for: Duration,
