@@ -141,6 +141,7 @@ fn broker_config(settings: &BrokerSettings, url: &str) -> BrokerConfig {
         topic_defaults: settings.topic.clone(),
         partitions_default: settings.partitions_default,
         retention_check_interval_ms: settings.retention_check_interval_ms,
+        offsets_retention_ms: settings.offsets_retention_ms,
         ..defaults
     }
 }
@@ -210,4 +211,18 @@ async fn drain(
 fn end_at_once(reason: &str) -> CommandError {
     tracing::error!(event = "ended", reason, "the broker ends at once");
     std::process::exit(i32::from(FAILURE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn offsets_are_kept_for_as_long_as_is_set() {
+        let kept = |settings: &BrokerSettings| broker_config(settings, "http://a").offsets_retention_ms;
+        assert_eq!(kept(&BrokerSettings::default()), 7 * 24 * 60 * 60 * 1000);
+        let named = [("PUBG1_GROUPS_OFFSETS_RETENTION_MS".to_owned(), "5000".to_owned())];
+        assert_eq!(kept(&Config::load(None, named, []).unwrap().settings), 5000);
+    }
 }

@@ -42,6 +42,7 @@ use crate::{
     errors::{AppendError, GroupRequestError, LookupError},
     metadata::MetadataHandle,
     node::NodeContext,
+    rpc::CLIENT_WINDOW,
 };
 use actor::GroupCoordinatorActor;
 use call::{Call, Reply};
@@ -96,8 +97,9 @@ struct CoordinatorSlot {
     waiters: Semaphore,
 }
 
-/// How many wait for other brokers at once: a quarter of what a connection takes.
-const WAITERS_MAX: usize = 64;
+/// How many wait for assignments at other brokers, all of them together: a quarter of what one connection takes, so that
+/// the rest of each is for what is answered at once.
+const WAITERS_MAX: usize = CLIENT_WINDOW as usize / 4;
 
 /// Partitions with an append that may come to lie in the log later, though nobody here waits for it any more. It
 /// outlives the actor.
@@ -129,7 +131,7 @@ impl GroupCoordinatorHandle {
             node,
             metadata,
             address: RwLock::new(None),
-            // 0 stands for none.
+            // 0 stands for none: `PollId::NONE`.
             numbers: AtomicU64::new(1),
             unsettled: Unsettled::default(),
             waiters: Semaphore::new(WAITERS_MAX),

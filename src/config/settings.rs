@@ -6,7 +6,7 @@ pub mod table;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
-use pubg1_model::{TopicName, topic::TopicConfig};
+use pubg1_model::{TopicName, consumer_group::OFFSETS_RETENTION_MS_DEFAULT, topic::TopicConfig};
 
 use peers::{HostPort, Voter};
 pub use table::{SETTINGS, Setting, find};
@@ -92,6 +92,8 @@ pub struct BrokerSettings {
     pub flush: Flush,
     /// How often retention and compaction look for work, in milliseconds.
     pub retention_check_interval_ms: u64,
+    /// How long the offsets of a consumer group without members are kept, in milliseconds.
+    pub offsets_retention_ms: u64,
     /// How log lines look.
     pub logging_format: LogFormat,
     /// Which log lines there are, in the syntax of `tracing`'s filter.
@@ -130,6 +132,7 @@ impl Default for BrokerSettings {
             drain_timeout_ms: 10_000,
             flush: Flush::Quorum,
             retention_check_interval_ms: 30_000,
+            offsets_retention_ms: OFFSETS_RETENTION_MS_DEFAULT,
             logging_format: LogFormat::Text,
             logging_filter: "info,actix_server=warn,openraft=off".to_owned(),
             in_flight_bytes_max: 64 * 1024 * 1024,

@@ -70,6 +70,8 @@ pub enum Kind {
     TwoOwners,
     /// A generation was followed by an earlier one.
     GenerationFell,
+    /// Members were given records, and nobody was told a generation: what rests on generations was not looked at.
+    GenerationUntold,
     /// A member committed what it had lost.
     StaleCommit,
     /// A group did not come to the end of the topic.
@@ -97,13 +99,14 @@ impl Kind {
     ];
 
     /// The same for runs with consumer groups.
-    pub const OF_GROUPS: [(Self, &'static str); 8] = [
+    pub const OF_GROUPS: [(Self, &'static str); 9] = [
         (Self::OffsetRegressed, "committed offsets that fell"),
         (Self::Skipped, "skipped by a group"),
         (Self::Redelivered, "delivered again after its commit"),
         (Self::Misplaced, "delivered out of place"),
         (Self::TwoOwners, "two owners in a generation"),
         (Self::GenerationFell, "generations that fell"),
+        (Self::GenerationUntold, "no generation told"),
         (Self::StaleCommit, "stale commits accepted"),
         (Self::NotDrained, "groups not at the end"),
     ];

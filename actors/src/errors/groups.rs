@@ -193,8 +193,8 @@ pub enum GroupRequestError {
     /// The poll has ended: its coordinator has changed, or it had taken too long. Nothing of it may be given out.
     #[error("poll {} is over; begin another", .0.0)]
     PollGone(PollId),
-    /// An earlier request of the same instance has not ended.
-    #[error("instance {instance} is busy with an earlier poll; try again")]
+    /// An earlier poll of the same instance has not ended, and as many requests wait for that as may.
+    #[error("instance {instance} is busy: too many requests wait for an earlier poll; try again")]
     Busy {
         /// The instance.
         instance: InstanceName,

@@ -42,8 +42,10 @@ pub(super) struct GroupCoordinatorActor {
     topics: Topics,
     /// Set when the coordinator shall say that nothing is under way.
     quiet: Option<oneshot::Sender<()>>,
-    /// One task a partition, which loads it whenever it begins to lead.
-    watchers: Vec<Watcher>,
+    /// One task a partition, which loads it whenever it begins to lead, and its number.
+    watchers: Vec<(u64, Watcher)>,
+    /// The number of the next one.
+    next_watcher: u64,
     /// Those that say that time passes, and that the image has changed.
     timers: Vec<Watcher>,
     /// What is being appended. With the actor they end, so that no append begins after it.
@@ -75,6 +77,7 @@ pub(crate) fn start_group_coordinator(handle: &GroupCoordinatorHandle, control: 
             topics: Topics::default(),
             quiet: None,
             watchers: Vec::new(),
+            next_watcher: 0,
             timers: Vec::new(),
             appends: HashMap::new(),
             sampling: None,
@@ -96,7 +99,8 @@ impl Actor for GroupCoordinatorActor {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.topics.follow(self.handle.0.metadata.image());
         for partition in (0..OFFSETS_PARTITIONS).map(PartitionId) {
-            self.watchers.push(self.watcher(partition, ctx));
+            let watcher = self.watcher(partition, ctx);
+            self.watchers.push(watcher);
         }
         let address = ctx.address();
         let ticks = async move {
@@ -141,8 +145,11 @@ impl GroupCoordinatorActor {
         &self.handle.0.node
     }
 
-    fn watcher(&self, partition: PartitionId, ctx: &Context<Self>) -> Watcher {
-        Watcher(actix_rt::spawn(watch_partition(self.handle.clone(), partition, ctx.address())))
+    fn watcher(&mut self, partition: PartitionId, ctx: &Context<Self>) -> (u64, Watcher) {
+        let number = self.next_watcher;
+        self.next_watcher += 1;
+        let watching = watch_partition(self.handle.clone(), partition, number, ctx.address());
+        (number, Watcher(actix_rt::spawn(watching)))
     }
 
     fn shard(&mut self, partition: PartitionId) -> Option<&mut Shard> {
@@ -287,7 +294,16 @@ impl GroupCoordinatorActor {
     }
 
     fn on_loaded(&mut self, loaded: Loaded, ctx: &Context<Self>) {
-        let Loaded { partition, epoch, replayed } = loaded;
+        let Loaded { partition, epoch, watcher, replayed } = loaded;
+        // A watcher that was replaced may have read the partition before its last append was settled.
+        let current = usize::try_from(partition.0).ok().and_then(|at| self.watchers.get(at));
+        if current.is_none_or(|(number, _)| *number != watcher) {
+            return;
+        }
+        // What is there is newer than what was read: it has what was asked and appended since.
+        if self.ready(partition).is_some_and(|ready| ready.epoch >= epoch) {
+            return;
+        }
         self.look_at_image(ctx);
         let Self { handle, topics, .. } = self;
         let env = env(handle, topics, epoch);

@@ -49,20 +49,26 @@ enum NotLoaded {
 pub(super) async fn watch_partition(
     handle: GroupCoordinatorHandle,
     partition: PartitionId,
+    watcher: u64,
     address: Addr<GroupCoordinatorActor>,
 ) {
     let (topic, node) = (offsets_topic(), Arc::clone(&handle.0.node));
     loop {
         let slot = node.table.placed(&topic, partition).await;
         tokio::select! {
-            () = follow(&handle, &slot, &address) => return,
+            () = follow(&handle, &slot, watcher, &address) => return,
             () = node.table.replaced(&slot) => post(&address, Lost { partition, reason: None }),
         }
     }
 }
 
 /// Loads the partition each time that the replica here begins to lead, and says when it no longer does.
-async fn follow(handle: &GroupCoordinatorHandle, slot: &Arc<PartitionSlot>, address: &Addr<GroupCoordinatorActor>) {
+async fn follow(
+    handle: &GroupCoordinatorHandle,
+    slot: &Arc<PartitionSlot>,
+    watcher: u64,
+    address: &Addr<GroupCoordinatorActor>,
+) {
     let partition = slot.identity.partition;
     let mut views = slot.published.subscribe();
     loop {
@@ -74,7 +80,7 @@ async fn follow(handle: &GroupCoordinatorHandle, slot: &Arc<PartitionSlot>, addr
             match load(handle, slot, epoch).await {
                 Some(Ok(replayed)) => {
                     handle.0.node.metrics.groups().observe_load(began.elapsed());
-                    post(address, Loaded { partition, epoch, replayed });
+                    post(address, Loaded { partition, epoch, watcher, replayed });
                     break;
                 }
                 Some(Err(error)) => tracing::warn!(%partition, %error, "consumer groups cannot be read"),

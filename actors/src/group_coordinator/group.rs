@@ -18,7 +18,7 @@ use std::{
 use pubg1_metrics::GroupMetrics;
 use pubg1_model::{
     BrokerId, GroupId, InstanceName, LeaderEpoch, TopicName,
-    consumer_group::{ConsumerGroup, GroupOffsets, GroupTimeouts, Ticket, TopicPattern},
+    consumer_group::{ConsumerGroup, Generation, GroupOffsets, GroupTimeouts, Ticket, TopicPattern},
     consumer_instance::{ConsumerInstance, Edge},
 };
 use tokio::sync::watch;
@@ -81,12 +81,22 @@ impl From<GroupRequestError> for Refused {
     }
 }
 
+/// What has to be committed before an answer is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depends {
+    Nothing,
+    /// The generation of the group.
+    Generation,
+    /// Everything about the group.
+    All,
+}
+
 /// The answer of a group.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) result: Result<Reply, Refused>,
     /// Whether it shows, or says that there is stored, what has to be committed first.
-    pub(super) depends: bool,
+    pub(super) depends: Depends,
 }
 
 /// A consumer instance and who waits for it.
@@ -140,6 +150,8 @@ pub(super) struct Group {
     is_stored: bool,
     /// The number of the last record that is about it: what it shows rests on that.
     pub(super) last_record: u64,
+    /// A generation, and the record with which it is stored: who is told the one waits for the other.
+    generation_record: (Generation, u64),
 }
 
 impl Group {
@@ -157,6 +169,7 @@ impl Group {
             next_ticket: Ticket(0),
             is_stored: false,
             last_record: 0,
+            generation_record: (Generation::default(), 0),
         }
     }
 
@@ -166,13 +179,11 @@ impl Group {
 
     /// Carries a request out.
     pub(super) fn handle(&mut self, what: Request, edge: Edge, in_vain: bool, env: Env<'_>) -> Answer {
-        let depends = !matches!(
-            what,
-            Request::Instance(
-                _,
-                InstanceRequest::BeginPoll(_) | InstanceRequest::Confirm { .. } | InstanceRequest::Heartbeat
-            )
-        );
+        let depends = match what {
+            Request::Instance(_, InstanceRequest::BeginPoll(_)) => Depends::Generation,
+            Request::Instance(_, InstanceRequest::Confirm { .. } | InstanceRequest::Heartbeat) => Depends::Nothing,
+            _ => Depends::All,
+        };
         let result = match what {
             Request::Committed(only) => Ok(self.committed(only)),
             Request::CommitSimply(offsets) => self.commit_simply(offsets, env).map_err(Refused::from),
@@ -183,8 +194,22 @@ impl Group {
             Request::Instance(name, what) => self.handle_instance(&name, what, edge, in_vain, env),
         };
         self.collect();
-        // A refusal may rest on what is not committed yet, as well as an answer.
-        Answer { depends: depends || matches!(result, Err(Refused::Error(_))), result }
+        let depends = match result {
+            // It may rest on what is not committed yet, as well as an answer.
+            Err(Refused::Error(_)) => Depends::All,
+            Err(Refused::Later(_)) => Depends::Nothing,
+            Ok(_) => depends,
+        };
+        Answer { result, depends }
+    }
+
+    /// The number of the record that an answer waits for.
+    pub(super) const fn record_of(&self, depends: Depends) -> u64 {
+        match depends {
+            Depends::Nothing => 0,
+            Depends::Generation => self.generation_record.1,
+            Depends::All => self.last_record,
+        }
     }
 
     /// Takes what the instances want stored into the outbox.
@@ -200,6 +225,15 @@ impl Group {
     /// The records of what has changed.
     pub(super) fn take_records(&mut self) -> Vec<Record> {
         self.outbox.take()
+    }
+
+    /// They were queued, the last one with this number.
+    pub(super) fn queued(&mut self, last_record: u64) {
+        self.last_record = last_record;
+        let generation = self.protocol.generation();
+        if self.generation_record.0 != generation {
+            self.generation_record = (generation, last_record);
+        }
     }
 
     /// Whether there is nothing to know of it any more.

@@ -70,6 +70,8 @@ pub(super) struct Quiesce {
 pub(super) struct Loaded {
     pub(super) partition: PartitionId,
     pub(super) epoch: LeaderEpoch,
+    /// The number of the watcher that has read it.
+    pub(super) watcher: u64,
     pub(super) replayed: Replayed,
 }
 

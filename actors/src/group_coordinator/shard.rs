@@ -128,7 +128,7 @@ impl ReadyShard {
             self.lags.describe(description, env.now_ms);
         }
         self.queue(&mut group);
-        let record = if depends { group.last_record } else { 0 };
+        let record = group.record_of(depends);
         self.put_back(group);
         if record <= self.committed {
             return client.answer(result);
@@ -194,7 +194,7 @@ fn queue(group: &mut Group, queued: &mut VecDeque<Record>, last_queued: &mut u64
     if !records.is_empty() {
         *last_queued += u64::try_from(records.len()).unwrap_or_default();
         queued.extend(records);
-        group.last_record = *last_queued;
+        group.queued(*last_queued);
     }
 }
 

@@ -12,7 +12,12 @@ use pubg1_model::{
     record_batch::{BatchBuilder, NewRecord},
 };
 
-use super::{offsets_topic, partition_of};
+use super::{
+    OFFSETS_PARTITIONS,
+    messages::{Loaded, Lost},
+    offsets_topic, partition_of,
+    replay::Replayed,
+};
 use crate::{
     Acks, AppendError, AppendRequest, BrokerHandle, CommitOffsetError, LookupError, NewTopic, PartitionHandle,
     fixture::*,
@@ -163,6 +168,27 @@ async fn commits_of_an_epoch_that_is_over_are_not_appended() {
     assert_eq!(partition.view().log_end_offset, view.log_end_offset);
     within(partition.slot().append_internally(request(), view.leader_epoch)).await.unwrap();
     broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn a_partition_that_is_read_twice_keeps_what_was_committed_meanwhile() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    commit(&broker, "g", place("pubg1", 0), 6).await.unwrap();
+    let (partition, epoch) = (partition_of(&group("g")), partition_of_group(&broker, "g").view().leader_epoch);
+    let groups = &broker.services().groups;
+    let loaded = |watcher| Loaded { partition, epoch, watcher, replayed: Replayed::default() };
+    // As if it had been read before the commit, by whichever task watches the partition.
+    for watcher in 0..u64::from(2 * OFFSETS_PARTITIONS) {
+        assert!(groups.post(loaded(watcher)));
+    }
+    assert_eq!(committed(&broker, "g", place("pubg1", 0)).await, Some(offset(6)));
+    // What a task has read that watches no longer does not count at all.
+    assert!(groups.post(Lost { partition, reason: None }));
+    assert!(groups.post(loaded(u64::MAX)));
+    let asked = within(broker.committed_offset(group("g"), place("pubg1", 0))).await;
+    assert!(asked.as_ref().is_err_and(|error| error.is_retriable()), "{asked:?}");
+    broker.abort().await;
 }
 
 #[actix_rt::test]

@@ -141,10 +141,11 @@ impl GroupsHandle {
         self.instance_call(group, name, InstanceRequest::Heartbeat).await.map(drop)
     }
 
-    /// Begins a poll, after those before it have ended.
+    /// Begins a poll, after the one before it has ended. One that does not end while this has the patience to wait is
+    /// superseded: what it has not delivered it may not give any more, and what it has delivered is given again.
     ///
     /// # Errors
-    /// [`GroupRequestError`]; [`GroupRequestError::Busy`] when an earlier poll does not end in time.
+    /// [`GroupRequestError`]; [`GroupRequestError::Busy`] when as many wait already as may.
     pub async fn begin_poll(
         &self,
         group: &GroupId,
@@ -247,7 +248,8 @@ impl GroupsHandle {
         self.instance_call(group, name, InstanceRequest::CommitOffsets(offsets)).await.map(drop)
     }
 
-    /// Commits as a member that confirms by token: what the poll has delivered, or these offsets.
+    /// Commits as a member that confirms by token: what the poll has delivered, or these offsets. [`PollId::NONE`] stands
+    /// for a client that has received nothing yet.
     ///
     /// # Errors
     /// [`GroupRequestError`].

@@ -107,6 +107,11 @@ pub struct InvalidDefinition {
 #[serde(transparent)]
 pub struct PollId(pub u64);
 
+impl PollId {
+    /// No poll: what a client names that has received nothing yet.
+    pub const NONE: Self = Self(0);
+}
+
 /// Where a poll begins in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PollStart {

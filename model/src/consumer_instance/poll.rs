@@ -117,6 +117,12 @@ impl ConsumerInstance {
         self.under_way(now_ms).is_some()
     }
 
+    /// Whether a poll has taken longer than it may: nobody has to wait for it any longer.
+    #[must_use]
+    pub fn has_run_out(&self, now_ms: u64) -> bool {
+        self.open.as_ref().is_some_and(|open| now_ms >= open.until_ms)
+    }
+
     /// Its edge is gone: nobody will hear of the poll any more. What it has delivered stays unknown until the next poll
     /// delivers it again. Says whether there was one.
     pub fn drop_poll(&mut self, poll: PollId) -> bool {
@@ -299,6 +305,14 @@ impl ConsumerInstance {
             return Vec::new();
         }
         self.auto_commit_due_ms = now_ms.saturating_add(interval);
-        self.confirmed_positions()
+        self.unasked_positions()
+    }
+
+    /// The positions that may be committed without being asked: not those that were moved behind what the group has
+    /// committed, which would take that back.
+    #[must_use]
+    pub fn unasked_positions(&self) -> Vec<(TopicPartition, Offset)> {
+        let unasked = self.positions.iter().filter(|(_, position)| !position.is_sought);
+        unasked.filter_map(|(partition, position)| Some((partition.clone(), position.confirmed?))).collect()
     }
 }

@@ -60,6 +60,7 @@ fn a_poll_ends_in_time_and_its_deliveries_stay_unknown() {
     instance.deliver(PollId(1), &[range(0, 4, 9)], 1).unwrap();
     assert!(matches!(instance.positions_to_commit(2), Err(DeliveryUnknown::UntilConfirmed(_))));
     assert!(instance.is_polling(999) && !instance.is_polling(1_000));
+    assert!(!instance.has_run_out(999) && instance.has_run_out(1_000));
     assert_eq!(instance.positions_to_commit(1_000), Err(DeliveryUnknown::ForEver));
     // Late, and true all the same.
     assert_eq!(instance.confirm(PollId(1), true, 1_500), Ok(()));
@@ -109,12 +110,37 @@ fn commits_by_itself_come_at_their_interval() {
     let mut by_itself = ConsumerInstance::new(definition, 1, 0, 0);
     by_itself.subscribe(Subscription::Manual(vec![partition(0)]), None, 1);
     for instance in [&mut instance, &mut by_itself] {
-        instance.seek(&[(partition(0), offset(4))]).unwrap();
+        instance.begin_poll(new_poll(1, 1), |_| None, 0).unwrap();
+        instance.deliver(PollId(1), &[range(0, 0, 4)], 0).unwrap();
+        instance.confirm(PollId(1), true, 0).unwrap();
     }
     assert_eq!(instance.take_auto_commit(0), []);
     assert_eq!(by_itself.take_auto_commit(10), [(partition(0), offset(4))]);
     assert_eq!(by_itself.take_auto_commit(509), []);
     assert_eq!(by_itself.take_auto_commit(510), [(partition(0), offset(4))]);
+}
+
+#[test]
+fn a_commit_by_itself_takes_nothing_back() {
+    let definition = InstanceDefinition { auto_commit_interval_ms: Some(0), ..InstanceDefinition::default() };
+    let mut instance = ConsumerInstance::new(definition, 1, 0, 0);
+    instance.subscribe(Subscription::Manual(vec![partition(0)]), None, 1);
+    let read = |instance: &mut ConsumerInstance, poll: u64, from: u64, next: u64| {
+        let begun = instance.begin_poll(new_poll(poll, poll), |_| Some(offset(8)), 0).unwrap();
+        assert_eq!(begun.partitions, [(partition(0), PollStart::At(offset(from)))]);
+        let unasked = instance.take_auto_commit(0);
+        instance.deliver(PollId(poll), &[range(0, from, next)], 0).unwrap();
+        instance.confirm(PollId(poll), true, 0).unwrap();
+        unasked
+    };
+    instance.seek(&[(partition(0), offset(3))]).unwrap();
+    assert_eq!(instance.unasked_positions(), []);
+    assert_eq!(read(&mut instance, 1, 3, 6), []);
+    assert_eq!(instance.positions_to_commit(0), Ok(vec![(partition(0), offset(6))]), "who asks gets it");
+    assert_eq!(read(&mut instance, 2, 6, 9), []);
+    // It has caught up with the group.
+    assert_eq!(read(&mut instance, 3, 9, 9), [(partition(0), offset(9))]);
+    assert_eq!(instance.unasked_positions(), [(partition(0), offset(9))]);
 }
 
 #[test]

@@ -109,7 +109,7 @@ macro_rules! setting {
 }
 
 /// Every setting there is, in the order in which `config show` prints them.
-pub static SETTINGS: [Setting; 32] = [
+pub static SETTINGS: [Setting; 33] = [
     setting!(
         "node_id",
         Some("--node-id"),
@@ -228,6 +228,13 @@ pub static SETTINGS: [Setting; 32] = [
         "How often old records are looked for",
         |s, t| s.retention_check_interval_ms = number(t, 10, 86_400_000)?,
         |s| s.retention_check_interval_ms
+    ),
+    setting!(
+        "groups.offsets_retention_ms",
+        None,
+        "How long the committed offsets of a consumer group without members are kept; the same everywhere",
+        |s, t| s.offsets_retention_ms = number(t, 1000, u64::MAX)?,
+        |s| s.offsets_retention_ms
     ),
     setting!(
         "logging.format",

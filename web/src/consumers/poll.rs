@@ -19,7 +19,7 @@ use super::{
     Consumer,
     fetch::{self, Source},
     receipt::Receipt,
-    render::{self, Bounds, Page},
+    render::{self, Bounds, Page, Piece},
 };
 use crate::{
     call::Call,
@@ -56,8 +56,11 @@ pub(crate) struct Polled {
     pub(crate) form: Form,
     pub(crate) body: Vec<u8>,
     pub(crate) records: usize,
-    /// Something was stored about it, so that its number means something to the coordinator.
+    /// Something was delivered, so that its number means something to the coordinator. Where a reset has led to is
+    /// nothing that a client could confirm or commit.
     pub(crate) is_delivered: bool,
+    /// The generation of its group in which it was given this; `None` for an instance that is no member.
+    pub(crate) generation: Option<u32>,
     /// Where the instance is in each of its partitions after it, as far as that is known.
     pub(crate) positions: Vec<(TopicPartition, Offset)>,
     /// To be settled when the client has the body; there is none when there is nothing to have.
@@ -164,7 +167,7 @@ impl Attempt<'_> {
         {
             return Err(failure);
         }
-        self.deliver(grant.poll, page, receipt).await
+        self.deliver((grant.poll, grant.generation), page, receipt).await
     }
 
     /// The partitions to read; each poll begins with another one.
@@ -222,22 +225,29 @@ impl Attempt<'_> {
     }
 
     /// Stores what is to be given, and makes a body of it.
-    async fn deliver(&self, poll: PollId, page: Page, receipt: Receipt) -> Result<Outcome, ApiError> {
+    async fn deliver(
+        &self,
+        (poll, mut generation): (PollId, Option<u32>),
+        page: Page,
+        receipt: Receipt,
+    ) -> Result<Outcome, ApiError> {
         let Page { mut pieces, error } = page;
-        let ranges: Vec<_> = pieces.iter().filter_map(render::Piece::range).collect();
-        let is_delivered = !ranges.is_empty();
-        if is_delivered {
+        let ranges: Vec<_> = pieces.iter().filter_map(Piece::range).collect();
+        if !ranges.is_empty() {
             let Consumer { groups, group, name } = self.consumer;
             let delivered = match groups.deliver(group, name, poll, ranges).await {
                 Err(GroupRequestError::PollGone(_)) => return Ok(Outcome::Changed),
                 outcome => outcome?,
             };
+            // The partitions that are left are its own in this one.
+            generation = delivered.generation;
             pieces.retain(|piece| !delivered.refused.contains(&piece.place));
             if pieces.is_empty() && Instant::now() < self.deadline {
                 return Ok(Outcome::Changed);
             }
         }
         let records = pieces.iter().map(|piece| piece.records).sum();
+        let is_delivered = pieces.iter().any(Piece::moves);
         let receipt = if records == 0 {
             // There is nothing that the client could miss.
             receipt.settle(true);
@@ -253,6 +263,7 @@ impl Attempt<'_> {
                 body: render::assemble(&pieces, self.form),
                 records,
                 is_delivered,
+                generation,
                 positions: pieces.into_iter().map(|piece| (piece.place, piece.next)).collect(),
                 receipt,
             })),

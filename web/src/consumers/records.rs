@@ -4,7 +4,7 @@ use actix_web::{
     HttpResponse,
     http::{
         Method,
-        header::{self, HeaderValue},
+        header::{self, HeaderName, HeaderValue},
     },
 };
 use pubg1_model::consumer_instance::{InstanceDefinition, RecordFormat};
@@ -23,6 +23,9 @@ use crate::{
     media_type::{Embedded, JSON, Offer, V2, V2_BINARY, V2_JSON, V2_TEXT, negotiate},
     records::query::{Form, ReadQuery, Representation},
 };
+
+/// The generation of the group in which an answer was given; absent where the instance is no member.
+const CONSUMER_GENERATION: HeaderName = HeaderName::from_static("consumer-generation");
 
 /// The query of a poll.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -79,6 +82,9 @@ pub(crate) fn reply(polled: Polled) -> HttpResponse {
         .insert_header((header::CONTENT_TYPE, polled.form.media_type))
         .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
         .body(polled.body);
+    if let Some(generation) = polled.generation {
+        reply.headers_mut().insert(CONSUMER_GENERATION, HeaderValue::from(generation));
+    }
     if let Some(receipt) = polled.receipt {
         receipt.accompany(&mut reply);
     }
@@ -91,6 +97,7 @@ pub(crate) fn reply(polled: Polled) -> HttpResponse {
     params(("group" = String, Path, description = "The consumer group"), ("instance" = String, Path, description = "The instance"), PollQuery),
     responses(
         (status = 200, description = "The records in the format of the instance, each partition in order; what is not received completely is sent again",
+            headers(("Consumer-Generation" = u32, description = "The generation of the group in which the instance was given this; absent where it is no member")),
             content((Vec<RecordEntry> = "application/vnd.kafka.binary.v2+json"),
                 (Vec<RecordEntry> = "application/vnd.kafka.json.v2+json"),
                 (Vec<RecordEntry> = "application/vnd.kafka.text.v2+json"),

@@ -36,9 +36,14 @@ pub(super) struct Piece {
 }
 
 impl Piece {
+    /// Whether anything was passed: records, or offsets without any.
+    pub(super) fn moves(&self) -> bool {
+        self.next > self.from
+    }
+
     /// What the coordinator must know before the client gets it; `None` where nothing has changed.
     pub(super) fn range(&self) -> Option<DeliveredRange> {
-        let changed = self.was_reset || self.next > self.from;
+        let changed = self.was_reset || self.moves();
         changed.then(|| DeliveredRange { partition: self.place.clone(), from: self.from, next: self.next })
     }
 }

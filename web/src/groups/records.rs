@@ -6,7 +6,7 @@
 //! committed before anything new is given.
 
 use actix_web::http::header::{HeaderName, HeaderValue};
-use pubg1_model::{GroupId, TopicName};
+use pubg1_model::{GroupId, TopicName, consumer_instance::PollId};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -109,7 +109,8 @@ impl Request {
         ("Last-Event-ID" = Option<String>, Header, description = "For event streams: the id of the last event that was seen")),
     responses(
         (status = 200, description = "The records; the header `Consumer-Token` is for the next request",
-            headers(("Consumer-Token" = String), ("Consumer-Member" = String)),
+            headers(("Consumer-Token" = String), ("Consumer-Member" = String),
+                ("Consumer-Generation" = u32, description = "The generation of the group in which the member was given this")),
             content((Vec<RecordEntry> = "application/vnd.kafka.binary.v2+json"),
                 (Vec<RecordEntry> = "application/vnd.kafka.json.v2+json"),
                 (Vec<RecordEntry> = "application/vnd.kafka.text.v2+json"),
@@ -152,7 +153,7 @@ async fn resume_or_join(
 
 fn answer(mut member: Member, mut polled: Polled) -> ApiResult {
     // An empty answer is not worth a number of its own: the last one stays the last that was received.
-    let received = if polled.is_delivered { polled.poll } else { member.acknowledged.unwrap_or(polled.poll) };
+    let received = if polled.is_delivered { polled.poll } else { member.acknowledged.unwrap_or(PollId::NONE) };
     let token = member.token(received).encode();
     let name = member.name().to_string();
     if let Some(joined) = member.joined.take() {

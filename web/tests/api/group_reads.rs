@@ -31,6 +31,7 @@ impl Caller {
     async fn values(&mut self, api: &Api, group: &str, query: &str) -> Vec<Value> {
         let reply = self.ask(api, group, query).await;
         let values = values(&reply);
+        assert!(reply.header("consumer-generation").unwrap().parse::<u32>().unwrap() > 0, "an empty answer, too");
         self.token = Some(reply.header("consumer-token").unwrap().to_owned());
         values
     }
@@ -117,6 +118,22 @@ async fn commits_by_hand_are_those_of_a_token_or_of_a_group_without_members() {
     commit(&api, "other", Some(&token), Value::Null).await.refused(400, 400);
     commit(&api, "g", Some("1x"), Value::Null).await.refused(400, 400);
     caller.ask(&api, "g", "commit=auto").await.refused(409, 40903);
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_token_of_an_answer_without_records_commits_what_was_received_before() {
+    let api = Api::start().await;
+    let mut caller = Caller::default();
+    assert_eq!(caller.values(&api, "g", "commit=manual&wait=10ms").await, Vec::<Value>::new());
+    commit(&api, "g", caller.token.as_deref(), Value::Null).await.no_content();
+    assert_eq!(api.get("/groups/g/offsets").await.ok()["offsets"], json!([]), "there was nothing");
+    publish(&api, "pubg1", 0, (0..2).map(Value::from)).await;
+    assert_eq!(caller.values(&api, "g", "commit=manual&wait=10s").await, [json!(0), json!(1)]);
+    // Partitions without records are reset by now, and what was received stays what is committed.
+    assert_eq!(caller.values(&api, "g", "commit=manual&wait=10ms").await, Vec::<Value>::new());
+    commit(&api, "g", caller.token.as_deref(), Value::Null).await.no_content();
+    assert_eq!(committed(&api, "g").await, 2);
     api.stop().await;
 }
 

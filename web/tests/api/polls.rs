@@ -53,6 +53,21 @@ async fn a_poll_that_waits_is_answered_by_the_first_record_and_by_a_rebalance() 
     let two = Instance::subscribed(&api, "h", "single", json!({})).await;
     let one_has_it = !one.get(&api, "/assignments").await.ok()["partitions"].as_array().unwrap().is_empty();
     let (busy, idle) = if one_has_it { (one, two) } else { (two, one) };
+    let generation = async |instance: &Instance, query: &str| {
+        let reply = instance.get(&api, &format!("/records?{query}")).await;
+        reply.ok();
+        reply.header("consumer-generation").map(str::to_owned)
+    };
+    for instance in [&busy, &idle] {
+        assert_eq!(generation(instance, "timeout=1").await.as_deref(), Some("2"), "whether there is anything or not");
+    }
+    let other = Instance::create(&api, "i", json!({})).await;
+    other.post(&api, "/assignments", json!({"partitions": [{"topic": "single", "partition": 0}]})).await.no_content();
+    assert_eq!(generation(&other, "timeout=10000").await, None, "by hand it is no member");
+    let described = &api.get("/openapi.json").await.ok()["paths"];
+    for path in ["/consumers/{group}/instances/{instance}/records", "/groups/{group}/topics/{topic}/records"] {
+        assert!(described[path]["get"]["responses"]["200"]["headers"]["Consumer-Generation"].is_object(), "{path}");
+    }
     let (records, gone) = tokio::join!(idle.poll(&api, "timeout=60000"), busy.delete(&api));
     gone.no_content();
     assert_eq!(records[0]["value"], "later");

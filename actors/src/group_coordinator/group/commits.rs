@@ -145,6 +145,10 @@ impl Group {
     ) -> Result<Reply, GroupRequestError> {
         self.alive(name, env)?;
         self.check_member(name, env)?;
+        if poll == PollId::NONE {
+            // It was given nothing, so there is nothing to commit: not even where a reset has led to.
+            return Ok(Reply::Done);
+        }
         let instance = self.instance(name)?;
         instance.state.acknowledge(poll, env.now_ms).map_err(|_| GroupRequestError::PollGone(poll))?;
         self.catch_up(name);

@@ -96,7 +96,7 @@ impl Group {
         self.catch_up(name);
         let instance = self.instance(name)?;
         if instance.state.definition().auto_commit_interval_ms.is_some() {
-            let positions = instance.state.confirmed_positions();
+            let positions = instance.state.unasked_positions();
             self.commit_by_itself(name, positions, env);
         }
         self.forget_instance(name, env);

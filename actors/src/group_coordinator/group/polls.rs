@@ -26,6 +26,7 @@ impl Group {
         self.alive(name, env)?;
         self.rejoin(name, env)?;
         let (offsets, now_ms, poll) = (&self.offsets, env.now_ms, PollId(env.numbers.draw()));
+        let generation = self.protocol.generation().get();
         let Some(instance) = self.instances.get_mut(name) else {
             return Err(GroupRequestError::UnknownInstance { group: self.id.clone(), instance: name.clone() }.into());
         };
@@ -49,6 +50,7 @@ impl Group {
             partitions: begun.partitions,
             assignment_version: instance.state.assignment_version(),
             definition: instance.state.definition().clone(),
+            generation: instance.state.member_id().map(|_| generation),
         };
         let positions = instance.state.take_auto_commit(now_ms);
         self.commit_by_itself(name, positions, env);
@@ -63,15 +65,17 @@ impl Group {
         env: Env<'_>,
     ) -> Result<Reply, GroupRequestError> {
         self.alive(name, env)?;
+        let generation = self.protocol.generation().get();
         let instance = self.instance(name)?;
         let range = |DeliveredRange { partition, from, next }| Range { partition, from, next };
         let ranges: Vec<Range> = ranges.into_iter().map(range).collect();
         let refused = instance.state.deliver(poll, &ranges, env.now_ms);
         let refused = refused.map_err(|_| GroupRequestError::PollGone(poll))?;
+        let generation = instance.state.member_id().map(|_| generation);
         if !instance.state.is_polling(env.now_ms) {
             instance.tell_ended();
         }
-        Ok(Reply::Delivered(Delivered { refused }))
+        Ok(Reply::Delivered(Delivered { refused, generation }))
     }
 
     pub(super) fn confirm(

@@ -161,6 +161,9 @@ impl Group {
                 }
             } else if instance.state.is_expired(now_ms) {
                 expired.push(name.clone());
+            } else if instance.state.has_run_out(now_ms) {
+                // Whoever waits for the poll may begin another one.
+                instance.tell_ended();
             }
         }
         for name in expired {

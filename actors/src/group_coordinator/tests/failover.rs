@@ -169,12 +169,35 @@ async fn an_edge_that_dies_with_an_answer_in_hand_is_not_waited_for() {
     .await;
     let patient = PollRequest { patience: Duration::from_secs(50), ..PollRequest::default() };
     let again = async || client.groups.begin_poll(&client.group, &client.name, patient).await;
-    let grant = patiently(again).await.unwrap();
+    let grant = tokio::time::timeout(Duration::from_secs(2), patiently(again)).await.unwrap().unwrap();
     assert!(grant.partitions.iter().all(|(_, start)| *start == PollStart::At(offset(2))), "{:?}", grant.partitions);
+    assert_eq!(grant.generation, Some(1), "it travels between brokers");
     client.deliver(&grant, 3).await.unwrap();
     client.confirm(&grant, true).await.unwrap();
     client.commit().await.unwrap();
     assert_eq!(client.committed(&place("t", 0)).await, Some(5));
+    cluster.end().await;
+}
+
+#[actix_rt::test]
+async fn a_delivery_that_the_next_coordinator_finds_is_waited_for_as_long_as_its_edge_has_to_confirm_it() {
+    let mut cluster = start().await;
+    let edge = another(&cluster, "g").await;
+    let client = Client::create(cluster.broker(edge), "g", definition()).await;
+    client.subscribe(&["t"]).await;
+    client.poll(2).await;
+    let grant = client.begin().await.unwrap();
+    client.deliver(&grant, 3).await.unwrap();
+    // Its edge lives on and says nothing.
+    let dead = coordinator(&cluster, "g").await;
+    cluster.kill(dead).await;
+    coordinator(&cluster, "g").await;
+    let found = async || client.groups.heartbeat(&client.group, &client.name).await;
+    patiently(found).await.unwrap();
+    let patient = PollRequest { patience: Duration::from_secs(50), ..PollRequest::default() };
+    let again = async || client.groups.begin_poll(&client.group, &client.name, patient).await;
+    let grant = tokio::time::timeout(Duration::from_secs(2), patiently(again)).await.unwrap().unwrap();
+    assert!(grant.partitions.iter().all(|(_, start)| *start == PollStart::At(offset(2))), "{:?}", grant.partitions);
     cluster.end().await;
 }
 

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use pubg1_model::{
     GroupId, InstanceName, Offset, TopicPartition,
-    consumer_instance::{Confirmation, InstanceDefinition, OffsetReset, PollStart, Subscription},
+    consumer_instance::{Confirmation, InstanceDefinition, OffsetReset, PollId, PollStart, Subscription},
 };
 
-use super::{commit, group, place};
+use super::{commit, group, partition_of_group, place};
 use crate::{
-    BrokerHandle, CommitOffsetError, DeliveredRange, GroupRequestError, GroupStatus, GroupsHandle, NewInstance,
-    NewTopic, OffsetToCommit, PollGrant, PollRequest, fixture::*, testing::panic_group_coordinator,
+    BrokerHandle, CommitOffsetError, Delivered, DeliveredRange, GroupRequestError, GroupStatus, GroupsHandle,
+    NewInstance, NewTopic, OffsetToCommit, PollGrant, PollRequest,
+    fixture::*,
+    testing::{Fault, inject, panic_group_coordinator},
 };
 
 /// What a client does with an instance, again and again while it is told to.
@@ -216,6 +218,15 @@ async fn polls_of_one_instance_come_one_after_the_other() {
     assert_eq!((committed, confirmed), (Ok(()), Ok(())));
     assert_eq!(client.committed(&place("pubg1", 2)).await, Some(5));
 
+    // Who takes longer than it said is not waited for any longer.
+    let held_for = Duration::from_millis(50);
+    let brief = PollRequest { held_for, ..PollRequest::default() };
+    within(client.groups.begin_poll(&client.group, &client.name, brief)).await.unwrap();
+    let patient = PollRequest { patience: Duration::from_secs(50), ..PollRequest::default() };
+    let next = client.groups.begin_poll(&client.group, &client.name, patient);
+    let next = tokio::time::timeout(Duration::from_secs(2), next).await.unwrap().unwrap();
+    client.confirm(&next, false).await.unwrap();
+
     // Who is waited for in vain is given up.
     let slow = client.begin().await.unwrap();
     let impatient = PollRequest { patience: Duration::ZERO, ..PollRequest::default() };
@@ -287,6 +298,49 @@ async fn members_share_and_only_owners_commit() {
 }
 
 #[actix_rt::test]
+async fn a_poll_tells_the_generation_once_it_is_stored() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let one = Client::create(&broker, "g", definition()).await;
+    let two = Client::create(&broker, "g", definition()).await;
+    one.subscribe(&["pubg1"]).await;
+    let grant = one.begin().await.unwrap();
+    assert_eq!(grant.generation, Some(1));
+    let log = partition_of_group(&broker, "g");
+    inject(&log, Fault::HoldFlushes).unwrap();
+    let members = async |count| {
+        while broker.groups().list().await.groups.iter().all(|group| group.members != count) {}
+    };
+    let begun = async {
+        within(members(2)).await;
+        let told = tokio::time::timeout(Duration::from_millis(100), one.begin()).await;
+        assert!(told.is_err(), "{told:?} is in no log");
+        inject(&log, Fault::ResumeFlushes).unwrap();
+    };
+    one.confirm(&grant, false).await.unwrap();
+    tokio::join!(two.subscribe(&["pubg1"]), begun);
+    let grant = one.begin().await.unwrap();
+    assert_eq!((grant.generation, grant.partitions.len()), (Some(2), 2));
+    // What is delivered is the member's in the generation that comes with it.
+    two.delete().await.unwrap();
+    let ranges = grant.partitions.iter().map(|(partition, _)| DeliveredRange {
+        partition: partition.clone(),
+        from: Offset::ZERO,
+        next: offset(1),
+    });
+    let delivered = one.groups.deliver(&one.group, &one.name, grant.poll, ranges.collect());
+    assert_eq!(within(delivered).await, Ok(Delivered { refused: vec![], generation: Some(3) }));
+    one.confirm(&grant, true).await.unwrap();
+    // By hand it is no member.
+    one.delete().await.unwrap();
+    let by_hand = Client::create(&broker, "g", definition()).await;
+    let partitions = vec![place("pubg1", 0)];
+    within(by_hand.groups.assign(&by_hand.group, &by_hand.name, partitions)).await.unwrap();
+    assert_eq!(by_hand.begin().await.unwrap().generation, None);
+    broker.abort().await;
+}
+
+#[actix_rt::test]
 async fn a_silent_member_is_expelled_and_joins_again_with_a_poll() {
     let fixture = Fixture::new();
     let broker = fixture.start().await;
@@ -349,12 +403,13 @@ async fn tokens_confirm_what_the_client_has() {
         client.confirm(&grant, true).await.unwrap();
         (grant.poll, at(&grant.partitions, &partition))
     };
-    let (first, _) = begin(None).await;
+    let commit = async |poll| within(client.groups.commit_as(&client.group, &client.name, poll, None)).await;
+    commit(PollId::NONE).await.unwrap();
+    let (first, _) = begin(Some(PollId::NONE)).await;
     let (lost, start) = begin(Some(first)).await;
     assert_eq!((start, client.committed(&partition).await), (PollStart::At(offset(2)), Some(2)));
     let (second, start) = begin(Some(first)).await;
     assert_eq!(start, PollStart::At(offset(2)), "the answer got lost: the same again");
-    let commit = async |poll| within(client.groups.commit_as(&client.group, &client.name, poll, None)).await;
     assert_eq!(commit(lost).await, Err(GroupRequestError::PollGone(lost)));
     assert_eq!(client.committed(&partition).await, Some(2));
     commit(second).await.unwrap();
@@ -390,6 +445,30 @@ async fn partitions_by_hand_and_seeks() {
     client.commit().await.unwrap();
     assert_eq!(client.committed(&mine).await, Some(10));
     assert_eq!(client.commit_at(place("none", 0), 1).await.map_err(|error| error.is_retriable()), Err(false));
+    broker.abort().await;
+}
+
+#[actix_rt::test]
+async fn a_seek_takes_nothing_back_that_was_committed_unless_somebody_asks() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let partition = place("pubg1", 1);
+    for asks in [false, true] {
+        let by_itself = InstanceDefinition { auto_commit_interval_ms: Some(0), ..definition() };
+        let client = Client::create(&broker, if asks { "g" } else { "h" }, by_itself).await;
+        client.subscribe(&["pubg1"]).await;
+        client.poll(8).await;
+        client.commit().await.unwrap();
+        within(client.groups.seek(&client.group, &client.name, vec![(partition.clone(), offset(3))])).await.unwrap();
+        client.poll(2).await;
+        client.poll(1).await;
+        assert_eq!(client.committed(&partition).await, Some(8), "by itself it commits nothing that is less");
+        if asks {
+            client.commit().await.unwrap();
+        }
+        client.delete().await.unwrap();
+        assert_eq!(client.committed(&partition).await, Some(if asks { 6 } else { 8 }));
+    }
     broker.abort().await;
 }
 

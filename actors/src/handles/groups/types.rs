@@ -52,7 +52,7 @@ pub struct InstanceDescription {
 pub struct PollRequest {
     /// The last poll that the client has received, where the client confirms by token.
     pub acknowledged: Option<PollId>,
-    /// How long to wait for an earlier poll of the same instance to end.
+    /// How long to wait for an earlier poll of the same instance to end. After that this one takes its place.
     pub patience: Duration,
     /// How long this poll may take. After that it is dropped, and what it delivered counts as not received.
     pub held_for: Duration,
@@ -76,6 +76,8 @@ pub struct PollGrant {
     pub assignment_version: u64,
     /// What the instance was told.
     pub definition: InstanceDefinition,
+    /// The generation of the group; `None` for one that is no member. It is stored: no later answer tells an earlier one.
+    pub generation: Option<u32>,
 }
 
 /// What a poll delivers of a partition.
@@ -95,6 +97,8 @@ pub struct Delivered {
     /// Partitions that the instance has lost, or was made to seek in, since the poll began. Their records must not be
     /// given to the client.
     pub refused: Vec<TopicPartition>,
+    /// The generation of the group in which the others are the instance's; `None` for one that is no member.
+    pub generation: Option<u32>,
 }
 
 /// An offset to be committed.

@@ -1,4 +1,5 @@
-//! One owner of a partition in a generation, generations that only grow, and no commit of who had lost the partition.
+//! One owner of a partition in a generation, generations that are told and only grow, and no commit of who had lost the
+//! partition.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,9 +21,19 @@ const FROZEN_US_MIN: Micros = 1_000_000;
 const AFTERMATH_US: Micros = 10_000_000;
 
 pub(super) fn judge(case: &Case<'_>, verdict: &mut Verdict) {
+    untold(case, verdict);
     owners(case, verdict);
     generations(case, verdict);
     stale_commits(case, verdict);
+}
+
+/// Without generations there is nothing to be wrong with them.
+fn untold(case: &Case<'_>, verdict: &mut Verdict) {
+    let polls = &case.history.groups.polls;
+    let given = polls.iter().filter(|poll| !poll.runs.is_empty()).count();
+    if given > 0 && polls.iter().all(|poll| poll.generation.is_none()) {
+        verdict.accuse(Kind::GenerationUntold, || format!("none of {given} answers with records named a generation"));
+    }
 }
 
 fn owners(case: &Case<'_>, verdict: &mut Verdict) {

@@ -144,7 +144,24 @@ fn a_commit_without_offsets_counts_where_the_generation_stayed() {
     exactly(&[], |history| {
         history.groups.looks.remove(0);
         history.groups.looks[0].committed[1].1 = Some(9);
-        history.groups.polls.iter_mut().for_each(|poll| poll.generation = None);
+        history.groups.polls.iter_mut().filter(|poll| poll.who.member == 1).for_each(|poll| poll.generation = None);
+    });
+}
+
+#[test]
+fn generations_that_nobody_is_told_are_noticed() {
+    let untold = |history: &mut History| history.groups.polls.iter_mut().for_each(|poll| poll.generation = None);
+    // Two members with one partition would go by unseen.
+    exactly(&[(Kind::GenerationUntold, 1)], untold);
+    exactly(&[(Kind::GenerationUntold, 1)], |history| {
+        untold(history);
+        history.groups.looks.clear();
+    });
+    // An answer without records is as good as another one.
+    exactly(&[], |history| {
+        untold(history);
+        let empty = Poll { who: life(0), end_us: 1, generation: Some(1), ..Poll::default() };
+        history.groups.polls.insert(0, empty);
     });
 }
 
