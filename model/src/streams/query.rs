@@ -113,7 +113,9 @@ impl Scope for RecordScope<'_> {
         match leaf {
             Leaf::Key => group::key_value(self.record.key),
             // A record that has none, as in a file, says so by a time that is none.
-            Leaf::RecordTime if self.record.timestamp_ms.unsigned_abs() > time::TIME_MAX_MS.unsigned_abs() => Value::Null,
+            Leaf::RecordTime if self.record.timestamp_ms.unsigned_abs() > time::TIME_MAX_MS.unsigned_abs() => {
+                Value::Null
+            }
             Leaf::RecordTime => Value::int(self.record.timestamp_ms),
             Leaf::AppendTime => self.record.append_time_ms.map_or(Value::Null, Value::int),
             Leaf::EventTime => Value::int(self.time_ms),

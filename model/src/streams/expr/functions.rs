@@ -76,12 +76,7 @@ fn int(value: Option<i64>) -> Value<'static> {
 }
 
 /// The functions whose first argument, of `count`, is a text.
-fn of_text<'a>(
-    function: Function,
-    text: Cow<'a, str>,
-    count: usize,
-    value: &impl Fn(usize) -> Value<'a>,
-) -> Value<'a> {
+fn of_text<'a>(function: Function, text: Cow<'a, str>, count: usize, value: &impl Fn(usize) -> Value<'a>) -> Value<'a> {
     let test = |test: fn(&str, &str) -> bool| value(1).as_text().map_or(Value::Null, |by| Value::Bool(test(&text, by)));
     match function {
         Function::Lower => Value::text(text.to_lowercase()),
