@@ -85,6 +85,12 @@ impl Call {
         self
     }
 
+    /// What is asked for counts as received once it was answered, whoever has the answer: nobody else is asked then.
+    pub(super) const fn once(mut self) -> Self {
+        self.repeatable = false;
+        self
+    }
+
     pub(super) const fn waiting(mut self, wait: Duration) -> Self {
         self.wait = wait;
         self

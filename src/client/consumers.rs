@@ -93,7 +93,7 @@ impl Client {
         self.send(&call.json(&json!({ "topics": topics })).again()).await.map(drop)
     }
 
-    /// What an instance is given next; waits for it.
+    /// What an instance is given next; waits for it. After an error it may count as received: seek before the next one.
     ///
     /// # Errors
     /// As [`Client::send`].
@@ -105,7 +105,7 @@ impl Client {
         max_bytes: usize,
     ) -> Result<Polled, ClientError> {
         let query = format!("/records?timeout={}&max_bytes={max_bytes}", wait.as_millis());
-        let call = Call::new(Method::GET, instance_path(group, instance, &query)).waiting(wait);
+        let call = Call::new(Method::GET, instance_path(group, instance, &query)).once().waiting(wait);
         polled(&self.send(&call).await?)
     }
 

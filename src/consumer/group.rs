@@ -44,8 +44,6 @@ pub struct GroupReader {
     next: Offsets,
     /// Whether the last request for records had no answer: the broker may think that it was received.
     failed: bool,
-    /// Where it shall read on, after such an answer.
-    lost: Offsets,
 }
 
 impl GroupReader {
@@ -53,8 +51,7 @@ impl GroupReader {
     /// `latest`.
     #[must_use]
     pub fn new(client: Client, group: GroupId, topics: Vec<TopicName>, reset: &'static str, session: Duration) -> Self {
-        let (next, lost) = (Offsets::new(), Offsets::new());
-        Self { client, group, topics, reset, session, instance: None, next, failed: false, lost }
+        Self { client, group, topics, reset, session, instance: None, next: Offsets::new(), failed: false }
     }
 
     /// Its instance, made if there is none.
@@ -88,55 +85,49 @@ impl GroupReader {
     pub async fn poll(&mut self, wait: Duration) -> Result<Option<Vec<GroupRecord>>, ClientError> {
         let instance = self.instance().await?;
         let polled = async {
-            self.look_back(&instance).await?;
+            // Until there is an answer this one counts as lost, too.
+            if std::mem::replace(&mut self.failed, true) {
+                self.look_back(&instance).await?;
+            }
             self.client.poll(&self.group, &instance, wait, POLL_BYTES).await
         };
-        let mut records = match polled.await {
+        let records = match polled.await {
             Ok(polled) => polled.records,
             // It was silent for too long: suspended, or without a broker that answered.
             Err(error) if error.status() == Some(NOT_FOUND) => {
                 (self.instance, self.failed) = (None, false);
                 self.next.clear();
-                self.lost.clear();
                 return Ok(None);
             }
-            Err(error) => {
-                self.failed = true;
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         };
-        if std::mem::take(&mut self.failed) {
-            self.lost = missed(&self.next, &records);
-            self.look_back(&instance).await?;
-            // They come again, behind what was missed.
-            records.retain(|record| !self.lost.contains_key(&place(record)));
-        }
-        self.lost.clear();
+        self.failed = false;
         for record in &records {
             self.next.insert(place(record), Offset::new(record.offset.get() + 1));
         }
         Ok(Some(records))
     }
 
-    /// Goes back to what it missed; what the group has committed meanwhile somebody else has read.
-    async fn look_back(&mut self, instance: &str) -> Result<(), ClientError> {
-        if self.lost.is_empty() {
-            return Ok(());
-        }
-        let committed = self.client.committed(&self.group, instance).await?.into_iter();
-        let committed: BTreeMap<_, _> = committed.map(|at| ((at.topic.clone(), at.partition), at.offset())).collect();
-        self.lost.retain(|place, missed| {
-            committed.get(place).is_some_and(|offset| offset.is_none_or(|offset| offset <= missed.get()))
-        });
-        let entries = placed(&self.lost);
+    /// Goes back in all of its partitions to what it has; a request that is still under way is refused them by that.
+    async fn look_back(&self, instance: &str) -> Result<(), ClientError> {
+        let committed = self.client.committed(&self.group, instance).await?;
+        let entries = placed(&read_on(&self.next, &committed, self.reset));
         if entries.is_empty() {
             return Ok(());
         }
         match self.client.seek(&self.group, instance, &entries).await {
-            // Another member's since a moment ago: that one begins where the group has committed.
-            Err(error) if error.status() == Some(CONFLICT) => Ok(()),
-            sought => sought,
+            Err(error) if error.status() == Some(CONFLICT) => {}
+            sought => return sought,
         }
+        // One is another member's since a moment ago, which begins where the group has committed. The others are left
+        // as they were.
+        for entry in &entries {
+            match self.client.seek(&self.group, instance, std::slice::from_ref(entry)).await {
+                Err(error) if error.status() == Some(CONFLICT) => {}
+                sought => sought?,
+            }
+        }
+        Ok(())
     }
 
     /// Stores what the group reads next.
@@ -192,37 +183,19 @@ fn placed(offsets: &Offsets) -> Vec<PlacedOffset> {
     offsets.iter().map(|((topic, partition), offset)| PlacedOffset::next(topic, *partition, offset.get())).collect()
 }
 
-/// Where records are missing between what was given before and these.
-fn missed(next: &Offsets, records: &[GroupRecord]) -> Offsets {
-    let mut firsts = Offsets::new();
-    for record in records {
-        firsts.entry(place(record)).or_insert(record.offset);
-    }
-    let behind =
-        |(place, first): (_, Offset)| next.get(&place).filter(|next| first > **next).map(|next| (place, *next));
-    firsts.into_iter().filter_map(behind).collect()
+/// Where to read on in the partitions that are its own: behind what came last, or where the group has committed if
+/// somebody else has read further. A partition without either begins at the beginning; if the group begins with the
+/// latest record, it begins with the first answer that arrives, and is left as it is.
+fn read_on(next: &Offsets, committed: &[PlacedOffset], reset: &str) -> Offsets {
+    // An offset that is not in the log any more is as good as the first one.
+    let first = (reset == "earliest").then_some(Offset::ZERO);
+    let target = |at: &PlacedOffset| {
+        let place = (at.topic.clone(), at.partition);
+        let offset = next.get(&place).copied().max(at.offset().map(Offset::new)).or(first)?;
+        Some((place, offset))
+    };
+    committed.iter().filter_map(target).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_missing_after_a_lost_answer_is_between_the_last_and_the_next() {
-        let topic: TopicName = "t".parse().unwrap();
-        let at = |partition, offset| GroupRecord {
-            topic: topic.clone(),
-            partition: PartitionId(partition),
-            offset: Offset::new(offset),
-            timestamp: 0,
-            key: None,
-            value: None,
-            headers: Vec::new(),
-        };
-        let place = |partition| (topic.clone(), PartitionId(partition));
-        let next = Offsets::from([(place(0), Offset::new(5)), (place(1), Offset::new(7))]);
-        let found = missed(&next, &[at(0, 5), at(0, 6), at(1, 9), at(1, 10), at(2, 3)]);
-        assert_eq!(found, Offsets::from([(place(1), Offset::new(7))]));
-        assert!(missed(&next, &[at(1, 6)]).is_empty(), "what comes again is not missing");
-    }
-}
+mod tests;

@@ -10,7 +10,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, TestBroker, command, wait_until};
+use crate::{
+    harness::{DEADLINE, TestBroker, command, run, wait_until},
+    lost_answer::Proxy,
+};
 
 async fn describe(broker: &TestBroker, group: &str) -> Value {
     let text = broker.pubg1_ok(&["group", "describe", group, "-o", "json"], b"").await;
@@ -50,6 +53,21 @@ async fn a_group_goes_on_where_it_was() {
     let gone = broker.pubg1(&["group", "describe", "mail"], b"").await;
     assert_eq!(gone.status.code(), Some(1), "{}", String::from_utf8_lossy(&gone.stderr));
     assert_eq!(broker.pubg1_ok(&[&consume[..], &["-e"]].concat(), b"").await, "a\nb\nc\nd\n");
+}
+
+/// The command knows the broker by two addresses, so that there is another one to be asked.
+#[tokio::test]
+async fn an_answer_that_was_lost_comes_again() {
+    let broker = TestBroker::start(&[]).await;
+    broker.pubg1_ok(&["topic", "create", "t", "--partitions", "1"], b"").await;
+    broker.pubg1_ok(&["produce", "t"], b"a\nb\nc\n").await;
+    let proxy = Proxy::start(broker.address()).await;
+    let url = proxy.url.clone();
+    let consume = move || run(&["consume", "-g", "mail", "-e", "t"], &[("PUBG1_BROKER", &url)], b"");
+    let output = tokio::task::spawn_blocking(consume).await.expect("the command runs");
+    assert!(output.status.success() && proxy.has_lost_one(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a\nb\nc\n");
+    assert_eq!(describe(&broker, "mail").await["partitions"][0]["committed"], 3);
 }
 
 /// A member that prints what it reads.

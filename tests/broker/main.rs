@@ -13,5 +13,6 @@ mod interrupt;
 mod kill;
 mod launcher;
 mod life;
+mod lost_answer;
 mod simple_surface;
 mod stream_run;

@@ -215,7 +215,7 @@ impl ConsumerInstance {
                 refused.push(partition.clone());
                 continue;
             }
-            let position = self.positions.entry(partition.clone()).or_default();
+            let position = self.positions.entry(partition.clone()).or_insert_with(|| Position::begun_at(*from));
             let delivered = (next > from).then_some(Delivery { poll, edge, next: *next });
             if position.confirmed != Some(*from) || position.delivered != delivered {
                 (position.confirmed, position.delivered) = (Some(*from), delivered);

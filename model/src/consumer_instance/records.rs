@@ -14,6 +14,8 @@ pub const DEFINITION_KEY_VERSION: i16 = 1000;
 /// The version of a position's key.
 pub const POSITION_KEY_VERSION: i16 = 1001;
 const VALUE_VERSION: i16 = 0;
+/// The same of a position; those of version 0 do not say where it began.
+const POSITION_VALUE_VERSION: i16 = 1;
 /// In place of an offset that there is none.
 const NONE: i64 = -1;
 
@@ -41,6 +43,8 @@ pub struct StoredPosition {
     pub by: Option<PollId>,
     /// Whether it was moved here.
     pub is_sought: bool,
+    /// Where the instance began in the partition.
+    pub begun: Option<Offset>,
     /// What was delivered and may be confirmed: by which poll, through whom, and the offset after its last record.
     pub delivered: Option<(PollId, Edge, Offset)>,
 }
@@ -146,7 +150,7 @@ impl StoredInstance {
     /// [`InstanceRecordError::Version`] or [`InstanceRecordError::Malformed`].
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut input = bytes;
-        expect_value_version(&mut input)?;
+        value_version(&mut input, VALUE_VERSION)?;
         serde_json::from_slice(input).map_err(|_| InstanceRecordError::Malformed("definition"))
     }
 }
@@ -155,13 +159,14 @@ impl StoredPosition {
     /// The record's value.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(47);
+        let mut out = Vec::with_capacity(55);
         let offset = |offset: Option<Offset>| offset.map_or(NONE, Offset::to_wire).to_be_bytes();
-        out.extend_from_slice(&VALUE_VERSION.to_be_bytes());
+        out.extend_from_slice(&POSITION_VALUE_VERSION.to_be_bytes());
         out.extend_from_slice(&offset(self.confirmed));
         // 0 is the number of no poll.
         out.extend_from_slice(&self.by.map_or(0, |poll| poll.0).to_be_bytes());
         out.push(u8::from(self.is_sought));
+        out.extend_from_slice(&offset(self.begun));
         out.extend_from_slice(&offset(self.delivered.map(|(_, _, next)| next)));
         if let Some((poll, edge, _)) = self.delivered {
             out.extend_from_slice(&poll.0.to_be_bytes());
@@ -177,12 +182,13 @@ impl StoredPosition {
     /// [`InstanceRecordError::Version`] or [`InstanceRecordError::Malformed`].
     pub fn decode(bytes: &[u8]) -> Result<Self> {
         let mut input = bytes;
-        expect_value_version(&mut input)?;
+        let version = value_version(&mut input, POSITION_VALUE_VERSION)?;
         let confirmed = read_offset(&mut input, "position")?;
         let by = u64::from_be_bytes(take(&mut input, "poll")?);
         let by = (by != 0).then_some(PollId(by));
         let [is_sought] = take(&mut input, "position")?;
         let is_sought = is_sought != 0;
+        let begun = if version == 0 { None } else { read_offset(&mut input, "position")? };
         let delivered = match read_offset(&mut input, "delivered position")? {
             None => None,
             Some(next) => {
@@ -193,7 +199,7 @@ impl StoredPosition {
             }
         };
         if input.is_empty() {
-            Ok(Self { confirmed, by, is_sought, delivered })
+            Ok(Self { confirmed, by, is_sought, begun, delivered })
         } else {
             Err(InstanceRecordError::Malformed("position"))
         }
@@ -207,9 +213,11 @@ fn read_offset(input: &mut &[u8], field: &'static str) -> Result<Option<Offset>>
     }
 }
 
-fn expect_value_version(input: &mut &[u8]) -> Result<()> {
+/// The version of a value, up to this one.
+fn value_version(input: &mut &[u8], newest: i16) -> Result<i16> {
     let version = i16::from_be_bytes(take(input, "value")?);
-    if version == VALUE_VERSION { Ok(()) } else { Err(InstanceRecordError::Version { part: "value", version }) }
+    let is_known = (0..=newest).contains(&version);
+    if is_known { Ok(version) } else { Err(InstanceRecordError::Version { part: "value", version }) }
 }
 
 fn write_text(out: &mut Vec<u8>, field: &'static str, text: &str) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Edge, InstanceDefinition, PollId, Subscription,
+    Confirmation, Edge, InstanceDefinition, PollId, Subscription,
     poll::OpenPoll,
     records::{InstanceChange, StoredInstance, StoredPosition},
 };
@@ -25,6 +25,8 @@ pub(super) struct Position {
     pub(super) confirmed: Option<Offset>,
     /// The poll by whose delivery it came there.
     pub(super) by: Option<PollId>,
+    /// Where it began, since the partition is its own. `None`: its record is of a version that did not say so.
+    pub(super) begun: Option<Offset>,
     /// It was moved here, behind what the group has committed.
     pub(super) is_sought: bool,
     /// What the client was given and may yet be known to have.
@@ -32,6 +34,11 @@ pub(super) struct Position {
 }
 
 impl Position {
+    /// Of a partition in which nothing was given yet.
+    pub(super) fn begun_at(offset: Offset) -> Self {
+        Self { begun: Some(offset), ..Self::default() }
+    }
+
     /// The group has committed this. Unless it was moved behind that, whoever reads here has come as far: it has
     /// committed what it was given without its being known that it has it.
     pub(super) fn catch_up(&mut self, committed: Option<Offset>) {
@@ -101,14 +108,14 @@ impl ConsumerInstance {
 
     /// Takes over a position as it was stored. A delivery that nobody has confirmed may still be confirmed by its edge.
     pub fn restore_position(&mut self, partition: TopicPartition, stored: StoredPosition, now_ms: u64) {
-        let StoredPosition { confirmed, by, is_sought, delivered } = stored;
+        let StoredPosition { confirmed, by, is_sought, begun, delivered } = stored;
         let delivered = delivered.map(|(poll, edge, next)| Delivery { poll, edge, next });
         if let Some(Delivery { poll, edge, .. }) = delivered
             && self.open.as_ref().is_none_or(|open| open.poll < poll)
         {
             self.open = Some(OpenPoll::found(poll, edge, now_ms + CONFIRMATION_GRACE_MS));
         }
-        self.positions.insert(partition, Position { confirmed, by, is_sought, delivered });
+        self.positions.insert(partition, Position { confirmed, by, begun, is_sought, delivered });
     }
 
     /// What it was told at its creation.
@@ -253,7 +260,8 @@ impl ConsumerInstance {
         }
     }
 
-    /// Moves to these offsets. A poll under way is refused these partitions.
+    /// Moves to these offsets. A poll under way is refused these partitions. One whose client says itself what it has
+    /// is not sent back below where it began: what is there others have committed.
     ///
     /// # Errors
     /// [`NotAssigned`]; then nothing has changed.
@@ -261,9 +269,12 @@ impl ConsumerInstance {
         if let Some((foreign, _)) = offsets.iter().find(|(partition, _)| !self.owns(partition)) {
             return Err(NotAssigned(foreign.clone()));
         }
+        let is_bound = self.definition().confirmation == Confirmation::Token;
         for (partition, offset) in offsets {
-            let position = self.positions.entry(partition.clone()).or_default();
-            *position = Position { confirmed: Some(*offset), is_sought: true, by: position.by, delivered: None };
+            let position = self.positions.entry(partition.clone()).or_insert_with(|| Position::begun_at(*offset));
+            let Position { by, begun, .. } = *position;
+            let offset = begun.filter(|_| is_bound).map_or(*offset, |begun| begun.max(*offset));
+            *position = Position { confirmed: Some(offset), by, begun, is_sought: true, delivered: None };
             self.changed.insert(partition.clone());
             if let Some(open) = &mut self.open {
                 open.withdraw(|withdrawn| withdrawn == partition);
@@ -287,6 +298,7 @@ impl ConsumerInstance {
                 confirmed: position.confirmed,
                 by: position.by,
                 is_sought: position.is_sought,
+                begun: position.begun,
                 delivered: position.delivered.map(|Delivery { poll, edge, next }| (poll, edge, next)),
             });
             changes.push(InstanceChange::Position(partition, stored));

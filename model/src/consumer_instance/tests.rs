@@ -93,6 +93,28 @@ fn what_was_lost_or_moved_is_not_delivered() {
 }
 
 #[test]
+fn a_member_whose_client_confirms_goes_back_to_where_it_began_and_not_further() {
+    for (confirmation, back) in [(Confirmation::Token, 3), (Confirmation::Edge, 0)] {
+        let mut instance = instance(confirmation, &[0, 1]);
+        instance.begin_poll(new_poll(1, 1), |_| Some(offset(3)), 0).unwrap();
+        instance.deliver(PollId(1), &[range(0, 3, 6)], 0).unwrap();
+        instance.drop_poll(PollId(1));
+        instance.acknowledge(PollId(1), 0).unwrap();
+        instance.seek(&[(partition(0), offset(0)), (partition(1), offset(2))]).unwrap();
+        assert_eq!(instance.confirmed_positions(), [(partition(0), offset(back)), (partition(1), offset(2))]);
+        instance.seek(&[(partition(0), offset(5))]).unwrap();
+        assert_eq!(instance.confirmed_positions()[0].1, offset(5));
+        // In a partition that comes back it begins anew.
+        instance.set_assignment([].into(), 6);
+        instance.set_assignment([partition(0)].into(), 7);
+        instance.begin_poll(new_poll(2, 2), |_| Some(offset(6)), 0).unwrap();
+        instance.deliver(PollId(2), &[range(0, 6, 9)], 0).unwrap();
+        instance.seek(&[(partition(0), offset(5))]).unwrap();
+        assert_eq!(instance.confirmed_positions()[0].1, offset(if back == 0 { 5 } else { 6 }));
+    }
+}
+
+#[test]
 fn silence_ends_an_instance_but_not_while_it_polls() {
     let mut instance = instance(Confirmation::Edge, &[0]);
     let timeout = instance.definition().instance_timeout_ms;

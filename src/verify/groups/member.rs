@@ -1,10 +1,7 @@
 //! A member of a group, as a careful client is one: it checks what it is given, repeats what may have failed, and
 //! commits only what it has.
 
-use std::{
-    collections::{BTreeMap, btree_map},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use pubg1_model::GroupId;
 use tokio::{sync::watch, time::Instant};
@@ -75,9 +72,7 @@ pub(super) struct Member {
     next: BTreeMap<u32, u64>,
     /// The same as far as it is not committed.
     dirty: BTreeMap<u32, u64>,
-    /// Where it shall read on: an answer was lost, and the broker thinks that it was received.
-    lost: BTreeMap<u32, u64>,
-    /// Whether the last request for records had no answer.
+    /// Whether the last request for records had no answer: the broker may think that it was received.
     failed: bool,
     refusals: u32,
     backoff: Duration,
@@ -107,7 +102,6 @@ impl Member {
             seat,
             next: BTreeMap::new(),
             dirty: BTreeMap::new(),
-            lost: BTreeMap::new(),
             failed: false,
             refusals: 0,
             backoff: BACKOFF_FIRST,
@@ -126,8 +120,7 @@ impl Member {
             }
             self.who.life += 1;
             self.seat = seat(&self.sharing, &self.group, self.who);
-            (self.failed, self.next, self.dirty, self.lost) =
-                (false, BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+            (self.failed, self.next, self.dirty) = (false, BTreeMap::new(), BTreeMap::new());
         }
     }
 
@@ -151,14 +144,12 @@ impl Member {
                 self.leave(true).await;
                 return Ok(Over::Done);
             }
+            if self.failed && !self.look_back().await? {
+                continue;
+            }
             match self.poll().await? {
                 Answer::Gone => return Ok(Over::Again),
                 Answer::Failed => continue,
-                // Nothing is committed before it has what it missed.
-                _ if !self.lost.is_empty() => {
-                    self.look_back().await?;
-                    continue;
-                }
                 Answer::Nothing | Answer::Records if self.course() == Course::Steady => {
                     self.maybe_freeze().await?;
                     self.commit(0).await?;
@@ -267,18 +258,10 @@ impl Member {
         runs.flat_map(|(partition, runs)| runs.into_iter().map(move |run| (partition, run))).collect()
     }
 
-    /// Notes what it was given, and what is missing before it after an answer that was lost.
+    /// Notes what it was given.
     fn take(&mut self, runs: &[(u32, Run)]) -> Answer {
-        let after_failure = std::mem::take(&mut self.failed);
-        let mut begun: BTreeMap<u32, u64> = BTreeMap::new();
+        self.failed = false;
         for (partition, run) in runs {
-            if let btree_map::Entry::Vacant(first) = begun.entry(*partition) {
-                first.insert(run.offset);
-                let expected = self.next.get(partition).copied();
-                if let Some(expected) = expected.filter(|expected| after_failure && run.offset > *expected) {
-                    self.lost.insert(*partition, expected);
-                }
-            }
             let next = run.offset + run.count;
             self.next.insert(*partition, next);
             self.dirty.insert(*partition, next);
@@ -286,31 +269,29 @@ impl Member {
         if runs.is_empty() { Answer::Nothing } else { Answer::Records }
     }
 
-    /// Goes back to what it missed, unless the group has committed it meanwhile.
-    async fn look_back(&mut self) -> Result<(), CommandError> {
+    /// Goes back in all of its partitions to what it has, before it asks again; says whether it did, or has to leave.
+    async fn look_back(&mut self) -> Result<bool, CommandError> {
         // A token says which answer was received: such a member misses nothing, and the judge would hold it against us.
-        while self.seat.is_instance() && !self.lost.is_empty() && self.course() != Course::Leave {
+        while self.seat.is_instance() {
+            if self.course() == Course::Leave {
+                return Ok(false);
+            }
             let client = self.client();
-            let sought = self.in_time(Duration::ZERO, self.seek_lost(&client)).await;
-            match sought {
+            match self.in_time(Duration::ZERO, self.go_back(&client)).await {
                 Ok(()) => break,
-                // Not its own any more: the next answer shows where it is.
-                Err(Some(error)) if matches!(error.status(), Some(NOT_FOUND | CONFLICT)) => break,
+                // The next request for records says so, too.
+                Err(Some(error)) if error.status() == Some(NOT_FOUND) => break,
+                // One of the partitions may be another member's since a moment ago: it looks again.
                 Err(error) => self.stumble(error.as_ref()).await?,
             }
         }
-        for (partition, missed) in std::mem::take(&mut self.lost) {
-            self.next.insert(partition, missed);
-            self.dirty.remove(&partition);
-        }
-        Ok(())
+        Ok(true)
     }
 
-    async fn seek_lost(&self, client: &Client) -> Result<(), ClientError> {
-        let committed: BTreeMap<u32, Option<u64>> = self.seat.committed(client).await?.into_iter().collect();
-        let mut lost = self.lost.clone();
-        lost.retain(|partition, missed| committed.get(partition).is_some_and(|at| at.is_none_or(|at| at <= *missed)));
-        if lost.is_empty() { Ok(()) } else { self.seat.seek(client, &lost).await }
+    async fn go_back(&self, client: &Client) -> Result<(), ClientError> {
+        let own = self.seat.committed(client).await?;
+        let to = read_on(&self.next, &own);
+        if to.is_empty() { Ok(()) } else { self.seat.seek(client, &to).await }
     }
 
     /// Commits what it has, if there is anything.
@@ -417,6 +398,8 @@ impl Member {
     /// Leaves, through whichever broker.
     async fn leave(&mut self, commits: bool) {
         let until = Instant::now() + LEAVE_PATIENCE;
+        // After an answer that was lost it does not have all that such a commit is about.
+        let commits = commits && !(self.failed && self.seat.style == Style::Positions);
         if commits && self.commit(0).await.is_err() {
             return;
         }
@@ -432,6 +415,13 @@ impl Member {
     }
 }
 
+/// Where to read on in the partitions that are its own: behind what came last, or where the group has committed if
+/// somebody else has read further, or at the beginning.
+fn read_on(next: &BTreeMap<u32, u64>, own: &[(u32, Option<u64>)]) -> BTreeMap<u32, u64> {
+    let target = |committed: Option<u64>, partition| next.get(&partition).copied().max(committed).unwrap_or(0);
+    own.iter().map(|(partition, committed)| (*partition, target(*committed, *partition))).collect()
+}
+
 /// Whether a commit was refused because of what the member is or has, and not for the moment.
 const fn lost_something(code: i64) -> bool {
     code == 409 || (code >= 40_900 && code < 41_000)
@@ -441,4 +431,16 @@ fn seat(sharing: &Sharing, group: &GroupId, who: Life) -> Seat {
     let style = Style::of(who.group, who.member, who.life);
     let name = format!("m{}-{}", who.member, who.life);
     Seat::new(style, group, &sharing.topic, sharing.session, name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_lost_answer_every_own_partition_has_a_place_to_read_on() {
+        let next = BTreeMap::from([(0, 5), (1, 7), (9, 1)]);
+        let own = [(0, None), (1, Some(8)), (2, Some(3)), (3, None)];
+        assert_eq!(read_on(&next, &own), BTreeMap::from([(0, 5), (1, 8), (2, 3), (3, 0)]));
+    }
 }

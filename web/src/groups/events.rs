@@ -8,7 +8,8 @@
 //!
 //! `id:` stands at `control` events only and is a consumer token. A client that comes back with
 //! `Last-Event-ID` goes on after the delivery that it has seen the end of: the token says where the
-//! member was then, so that what was written to a broken connection is sent again.
+//! member was then, so that what was written to a broken connection is sent again. In partitions that
+//! it does not name the member began later, and goes back to there.
 
 use std::collections::BTreeMap;
 
@@ -97,11 +98,17 @@ async fn resume_or_join(
 }
 
 /// Sends the member back to where it was when the client has seen the last event, in the partitions that it still has.
+/// In one that the token does not name all that it was given came later: there it goes back to where it began.
 async fn rewind(member: &Member, token: &Token) -> Result<(), ApiError> {
+    if token.positions.is_empty() {
+        // Not of a stream: who asks by single calls has had no more than the token says.
+        return Ok(());
+    }
     let instance = member.consumer.groups.instance(&member.consumer.group, &member.consumer.name).await?;
     let seen: BTreeMap<&TopicPartition, Offset> = token.positions.iter().map(|(place, at)| (place, *at)).collect();
     let back = |(place, at): &(TopicPartition, Offset)| {
-        let seen = *seen.get(place)?;
+        // Nobody is sent back below where it began.
+        let seen = seen.get(place).copied().unwrap_or(Offset::ZERO);
         (seen < *at && instance.assignment.contains(place)).then(|| (place.clone(), seen))
     };
     let back: Vec<(TopicPartition, Offset)> = instance.positions.iter().filter_map(back).collect();
@@ -160,7 +167,8 @@ impl Tail {
             // The next poll, or the client when it comes back, says what was received.
             receipt.settle(true);
         }
-        self.positions = positions.into_iter().collect();
+        // One that did not answer is where it was.
+        self.positions.extend(positions);
         if is_delivered {
             self.member.acknowledged = Some(poll);
         }

@@ -4,7 +4,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use crate::{
-    consumer_client::{patient, publish, soon},
+    consumer_client::{Instance, patient, publish, soon},
     harness::{Api, NDJSON, Reply},
 };
 
@@ -43,7 +43,11 @@ fn values(reply: &Reply) -> Vec<Value> {
 }
 
 async fn committed(api: &Api, group: &str) -> Value {
-    api.get(&format!("/offset?group_id={group}&partition=0")).await.ok()["offset"].clone()
+    committed_in(api, group, 0).await
+}
+
+async fn committed_in(api: &Api, group: &str, partition: u32) -> Value {
+    api.get(&format!("/offset?group_id={group}&partition={partition}")).await.ok()["offset"].clone()
 }
 
 async fn commit(api: &Api, group: &str, token: Option<&str>, body: Value) -> Reply {
@@ -187,6 +191,10 @@ impl Stream {
     }
 
     async fn next(&mut self) -> Event {
+        tokio::time::timeout(std::time::Duration::from_secs(60), self.wait()).await.unwrap()
+    }
+
+    async fn wait(&mut self) -> Event {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let field = |name: &str| block.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -255,5 +263,38 @@ async fn a_group_is_followed_as_events_and_resumed_after_the_last_delivery_that_
         }
     };
     assert_eq!(last.data["error_code"], 40403);
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_partition_that_joins_after_the_last_delivery_that_was_seen_comes_again_from_where_it_joined() {
+    let api = Api::start().await;
+    let other = Instance::subscribed(&api, "g", "pubg1", json!({})).await;
+    other.assigned(&api, 4).await;
+    let mut stream = Stream::open(&api, "g", None).await;
+    let others = other.assigned(&api, 2).await;
+    let number = |partition: &Value| u32::try_from(partition["partition"].as_u64().unwrap()).unwrap();
+    let joining = number(&others[0]);
+    let own = (0..4).find(|own| others.iter().all(|other| number(other) != *own)).unwrap();
+    publish(&api, "pubg1", joining, [json!("read by the other one")]).await;
+    assert_eq!(other.values(&api, 1).await, [json!("read by the other one")]);
+    other.commit(&api).await;
+    publish(&api, "pubg1", own, [json!("seen")]).await;
+    let (values, seen) = stream.delivery().await;
+    assert_eq!(values, [json!("seen")]);
+
+    assert_eq!(other.delete(&api).await.status, 204);
+    // Two deliveries that nobody reads. A commit says that the stream takes them for received.
+    for (value, offset) in [("a", 2), ("b", 3)] {
+        publish(&api, "pubg1", joining, [json!(value)]).await;
+        soon(async || (committed_in(&api, "g", joining).await == offset).then_some(())).await;
+    }
+    drop(stream);
+    let mut stream = Stream::open(&api, "g", Some(&seen)).await;
+    let mut again = stream.delivery().await.0;
+    if again.len() < 2 {
+        again.extend(stream.delivery().await.0);
+    }
+    assert_eq!(again, [json!("a"), json!("b")], "neither less nor more");
     api.stop().await;
 }

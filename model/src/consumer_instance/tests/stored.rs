@@ -16,13 +16,18 @@ fn the_bytes_are_as_documented() {
     assert_eq!(key(None).encode().unwrap(), b"\x03\xe8\0\x02g1\0\x01i");
     assert_eq!(key(Some(partition(258))).encode().unwrap(), b"\x03\xe9\0\x02g1\0\x01i\0\x01t\0\0\x01\x02");
     let delivered = Some((PollId(3), edge(2), offset(9)));
-    let position = StoredPosition { confirmed: Some(offset(5)), by: Some(PollId(1)), is_sought: true, delivered };
-    let bytes = b"\0\0\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\0\0\x09\
+    let (confirmed, by, begun) = (Some(offset(5)), Some(PollId(1)), Some(offset(4)));
+    let position = StoredPosition { confirmed, by, is_sought: true, begun, delivered };
+    let bytes = b"\0\x01\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x01\x01\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\x09\
         \0\0\0\0\0\0\0\x03\0\0\0\x02\0\0\0\0\0\0\0\x07";
     assert_eq!(position.encode(), bytes);
     let none = StoredPosition::default();
-    assert_eq!(none.encode(), [&[0, 0], &[0xff; 8][..], &[0; 9], &[0xff; 8]].concat());
+    assert_eq!(none.encode(), [&[0, 1], &[0xff; 8][..], &[0; 9], &[0xff; 16]].concat());
     assert_eq!((StoredPosition::decode(bytes), StoredPosition::decode(&none.encode())), (Ok(position), Ok(none)));
+    let before = [&[0, 0], &bytes[2..19], &bytes[27..]].concat();
+    assert_eq!(StoredPosition::decode(&before), Ok(StoredPosition { begun: None, ..position }), "version 0");
+    let version = InstanceRecordError::Version { part: "value", version: 2 };
+    assert_eq!(StoredPosition::decode(b"\0\x02"), Err(version));
 }
 
 #[test]
@@ -108,8 +113,10 @@ proptest! {
         drop((InstanceKey::decode(&bytes), StoredInstance::decode(&bytes), StoredPosition::decode(&bytes)));
         bytes.splice(0..0, [3, version]);
         drop(InstanceKey::decode(&bytes));
-        bytes.splice(0..2, [0, 0]);
-        drop((StoredInstance::decode(&bytes), StoredPosition::decode(&bytes)));
+        for version in [0, 1] {
+            bytes.splice(0..2, [0, version]);
+            drop((StoredInstance::decode(&bytes), StoredPosition::decode(&bytes)));
+        }
     }
 }
 
