@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The seeds of a test run.
-const SEEDS: u64 = 40;
+const SEEDS: u64 = 200;
 /// A seed takes less than this of real time, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// What a run tells of itself, in case it fails, and how many lines of that are shown.
