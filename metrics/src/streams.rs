@@ -86,7 +86,7 @@ impl StreamMetrics {
             state_bytes: self.state_bytes.with_label_values(&labels),
             idle: self.idle.with_label_values(&labels),
             restore_duration: self.restore_duration.with_label_values(&labels),
-            of: Removal {
+            _end: Removal {
                 counters: [&self.rows, &self.corrections, &self.commits, &self.fenced].map(Clone::clone),
                 records: self.records.clone(),
                 durations: self.commit_duration.clone(),
@@ -118,7 +118,7 @@ pub struct StreamTaskSeries {
     state_bytes: IntGauge,
     idle: IntGauge,
     restore_duration: Gauge,
-    of: Removal,
+    _end: Removal,
 }
 
 /// What a task stands at.
