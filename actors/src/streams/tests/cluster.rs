@@ -39,12 +39,13 @@ async fn every_row_comes_once_while_leaders_die() {
     let created = within(cluster.broker(0).streams().create(document.clone())).await.unwrap();
     known(&cluster, |broker| broker.image().stream(&stream("s")).is_some()).await;
     let mut inputs: Vec<Vec<Record>> = vec![Vec::new(); 3];
-    for round in 0..6 {
+    for round in 0..6_usize {
         let running = cluster.running();
         for partition in 0..3 {
-            let new = records(i64::from(partition), round * 80..(round + 1) * 80);
+            let from = 80 * i64::try_from(round).unwrap();
+            let new = records(i64::from(partition), from..from + 80);
             // The edge is never the one that dies next: an append whose outcome is unknown would be lost to the test.
-            produce(cluster.broker(running[round as usize % running.len()]), partition, &new).await;
+            produce(cluster.broker(running[round % running.len()]), partition, &new).await;
             inputs[partition as usize].extend(new);
         }
         let topic = match round % 3 {
@@ -52,7 +53,7 @@ async fn every_row_comes_once_while_leaders_die() {
             1 => &created.topics.output,
             _ => &created.topics.input,
         };
-        let dead = leader(&cluster, topic, (round % 3) as u32).await;
+        let dead = leader(&cluster, topic, u32::try_from(round % 3).unwrap()).await;
         cluster.kill(dead).await;
         let other = cluster.running()[0];
         gives(cluster.broker(other), "s.out", &oracle(&document, &inputs, false)).await;
@@ -73,8 +74,8 @@ async fn a_broker_that_drains_hands_its_tasks_over() {
     for broker in 0..3 {
         let edge = cluster.broker((broker + 1) % 3).clone();
         for partition in 0..3 {
-            let (from, to) = (broker as i64 * 100, (broker as i64 + 1) * 100);
-            let new = records(i64::from(partition), from..to);
+            let from = 100 * i64::try_from(broker).unwrap();
+            let new = records(i64::from(partition), from..from + 100);
             produce(&edge, partition, &new).await;
             inputs[partition as usize].extend(new);
         }
@@ -116,4 +117,34 @@ async fn any_broker_tells_of_a_stream_and_its_windows() {
     }
     assert!(answers.windows(2).all(|two| two[0] == two[1]));
     cluster.end().await;
+}
+
+#[actix_rt::test]
+async fn a_task_waits_while_nobody_takes_its_rows() {
+    let mut cluster = start(1).await;
+    let new = NewTopic { name: topic("s.out"), partitions: Some(1), replication_factor: Some(1), config: None };
+    within(cluster.broker(0).create_topic(new)).await.unwrap();
+    let document = document("s", |_| ());
+    within(cluster.broker(0).streams().create(document.clone())).await.unwrap();
+    known(&cluster, |broker| broker.image().stream(&stream("s")).is_some()).await;
+    let dead = leader(&cluster, &topic("s.out"), 0).await;
+    cluster.kill(dead).await;
+    let edge = cluster.broker(cluster.running()[0]).clone();
+    let inputs = [records(0, 0..200)];
+    produce(&edge, 0, &inputs[0]).await;
+    let waits = |told: &StreamDescription| {
+        let task = &told.tasks[0];
+        let reason = task.reason.as_deref().unwrap_or_default();
+        task.state == StreamTaskState::Waiting && reason.contains("s.out") && task.leader != Some(edge_of(dead))
+    };
+    let told = described(&edge, "s", waits).await;
+    assert_eq!(told.phase, StreamPhase::Running);
+    cluster.restart(dead).await;
+    gives(&edge, "s.out", &oracle(&document, &inputs, false)).await;
+    drop(edge);
+    cluster.end().await;
+}
+
+fn edge_of(broker: usize) -> BrokerId {
+    BrokerId(u32::try_from(broker).unwrap())
 }

@@ -28,7 +28,7 @@ async fn tasks_actors_and_partitions_may_die() {
             place => {
                 let description = described(&broker, "s", |_| true).await;
                 let name = if place == 2 { description.topics.changelog } else { description.topics.output };
-                let partition = broker.partition(&name, PartitionId((round % 3) as u32)).unwrap();
+                let partition = broker.partition(&name, PartitionId(u32::try_from(round % 3).unwrap())).unwrap();
                 inject(&partition, Fault::Panic).unwrap_or_default();
             }
         }
@@ -71,7 +71,7 @@ async fn records_that_are_gone_pause_a_stream_or_are_counted() {
     let fixture = Fixture::new();
     let broker = fixture.start().await;
     create_input(&broker, 1).await;
-    let input = vec![records(0, 0..200)];
+    let input = [records(0, 0..200)];
     produce(&broker, 0, &input[0]).await;
     let partition = broker.partition(&topic("in"), PartitionId(0)).unwrap();
     within(partition.delete_records_before(offset(50))).await.unwrap();
@@ -91,4 +91,38 @@ async fn records_that_are_gone_pause_a_stream_or_are_counted() {
     let outcomes = done.tasks[0].outcomes;
     assert_eq!((outcomes.skipped, outcomes.read), (50, 150));
     assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+}
+
+#[actix_rt::test]
+async fn a_large_state_is_stored_anew_from_time_to_time() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    create_input(&broker, 1).await;
+    let document = document("s", |value| {
+        value["group_by"] = json!([{"name": "v", "value": {"field": "v"}}]);
+        value["columns"] = json!(["v", "n", "total"]);
+        value["window"]["size"] = json!("100h");
+    });
+    let created = within(broker.streams().create(document.clone())).await.unwrap();
+    let mut input = Vec::new();
+    for _ in 0..5 {
+        let round = records(0, 0..20_000);
+        let partition = broker.partition(&topic("in"), PartitionId(0)).unwrap();
+        for records in round.chunks(5_000) {
+            append(&partition, batch_of(records)).await.unwrap();
+        }
+        input.extend(round);
+        let read = u64::try_from(input.len()).unwrap();
+        described(&broker, "s", |told| told.tasks[0].next_offset == Some(offset(read)) && is_caught_up(told)).await;
+    }
+    let changelog = broker.partition(&created.topics.changelog, PartitionId(0)).unwrap();
+    seen(&changelog, |view| view.log_start_offset > offset(0)).await;
+    broker.abort().await;
+    let broker = fixture.start().await;
+    // A record that closes the window.
+    let last = (400_000_000, "k".to_owned(), json!({"v": -1}).to_string());
+    produce(&broker, 0, std::slice::from_ref(&last)).await;
+    input.push(last);
+    gives(&broker, "s.out", &oracle(&document, &[input], false)).await;
+    broker.drain(Duration::from_secs(60)).await;
 }
