@@ -14,6 +14,11 @@
 //!  ├── commit, fetch ──────────────► GroupCoordinatorActor      control arbiter
 //!  │                                   │ Append (acks=all), one a partition at a time
 //!  │                                   ▼
+//!  │                                 StreamsActor               control arbiter: which tasks run here
+//!  │                                   │ starts, ends
+//!  ├── windows, status ────────────► StreamWindowActor × task   streams arbiters, low priority
+//!  │                                   │ Append (acks=all) to its changelog, then to its output; reads
+//!  │                                   ▼
 //!  ├── Append, DeleteRecords ──────► PartitionActor × P        partition arbiters, by stable hash
 //!  │                                   │  │ begin_flush ──► flusher threads ──► FlushCompleted{epoch}
 //!  │                                   │  │ open, compact, close ──► worker threads ──► Recovered, …
@@ -66,6 +71,7 @@ mod replica_states;
 mod replicator;
 mod rpc;
 mod storage_errors;
+mod streams;
 mod supervision;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -76,14 +82,16 @@ pub use config::{BrokerConfig, DefaultTopic, FlushPolicy};
 pub use errors::{
     AlterTopicError, AppendError, ClusterChangeError, CommitOffsetError, CommittedOffsetError, CreateTopicError,
     DeleteRecordsError, DeleteTopicError, FetchError, GroupRequestError, LookupError, MetadataUnavailable,
-    OfflineReason, ProducerIdError, StartError,
+    OfflineReason, ProducerIdError, StartError, StreamError,
 };
 pub use fatal::FatalError;
 pub use handles::{
     Broker, BrokerHandle, BrokerState, Check, ClusterStatus, CommittedOffset, DeletedRecords, Delivered,
     DeliveredRange, DrainReport, GroupDescription, GroupList, GroupListing, GroupMember, GroupPartition, GroupStatus,
     GroupsHandle, InstanceDescription, LagSample, MetadataGroup, NewInstance, NewTopic, OfflinePartition,
-    OffsetToCommit, POLL_HELD_MAX, PartitionHandle, PlannedMove, PollGrant, PollRequest, Readiness,
+    OffsetToCommit, POLL_HELD_MAX, PartitionHandle, PlannedMove, PollGrant, PollRequest, Readiness, StreamDescription,
+    StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState, StreamTopics,
+    StreamsHandle, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
 };
 pub use partition::{
     Acks, AppendPhases, AppendReply, AppendRequest, Appended, Fetched, LeaderView, PartitionStatus, PartitionView,

@@ -17,7 +17,7 @@ use pubg1_model::{
     topic::TopicConfig,
 };
 
-use super::{GroupsHandle, OffsetToCommit, PartitionHandle, Readiness};
+use super::{GroupsHandle, OffsetToCommit, PartitionHandle, Readiness, StreamsHandle};
 use crate::{
     broker::{self, Running},
     config::BrokerConfig,
@@ -283,6 +283,12 @@ impl BrokerHandle {
         GroupsHandle::new(self.0.services.groups.clone())
     }
 
+    /// The streams of the cluster.
+    #[must_use]
+    pub fn streams(&self) -> StreamsHandle {
+        StreamsHandle::new(Arc::clone(&self.0.services))
+    }
+
     /// Gives every leadership to another broker, as far as there are replicas to take it. Returns when this broker
     /// leads nothing that others could, or after this time; it serves all the while.
     pub async fn resign_leaderships(&self, deadline: Duration) {
@@ -306,6 +312,7 @@ impl BrokerHandle {
                 &self.0.services.node,
                 &self.0.services.metadata,
                 &self.0.services.groups,
+                &self.0.services.streams,
                 running,
                 deadline,
             )
@@ -342,6 +349,16 @@ impl BrokerHandle {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn panic_group_coordinator(&self) {
         self.0.services.groups.inject_panic();
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn panic_streams(&self) {
+        self.0.services.streams.inject_panic();
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn panic_stream_tasks(&self) {
+        self.0.services.streams.panic_tasks();
     }
 
     #[cfg(test)]
