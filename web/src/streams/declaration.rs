@@ -11,9 +11,6 @@ use crate::{
     json_text,
 };
 
-/// What a `SELECT` is called until it is known that nobody has named it. No request can say this name.
-const NAMELESS: &str = "nameless.38f2b0d6";
-
 /// Whether a JSON body has SQL in it.
 #[derive(Deserialize)]
 struct Probe {
@@ -27,8 +24,9 @@ pub(super) async fn read(call: &mut Call, name: Option<&str>) -> Result<StreamDo
     let content_type = call.header(&header::CONTENT_TYPE).map(str::to_owned);
     let body = call.body().await?;
     if content_type.as_deref().is_some_and(is_sql) {
-        let text = std::str::from_utf8(&body)
-            .map_err(|error| ApiError::malformed(format!("the SQL is not UTF-8 from byte {} on", error.valid_up_to())))?;
+        let text = std::str::from_utf8(&body).map_err(|error| {
+            ApiError::malformed(format!("the SQL is not UTF-8 from byte {} on", error.valid_up_to()))
+        })?;
         return compile(text.to_owned(), default_name).await;
     }
     if json_text::parse_object::<Probe>(&body)?.sql.is_none() {
@@ -47,13 +45,13 @@ fn is_sql(content_type: &str) -> bool {
 
 /// Compiles on a thread of its own: a worker does not wait for it.
 async fn compile(text: String, name: Option<String>) -> Result<StreamDocument, ApiError> {
-    let compiled = web::block(move || pubg1_sql::compile(&text, name.as_deref().unwrap_or(NAMELESS))).await;
-    let document = compiled.map_err(|_| ApiError::new(Cause::Unavailable, "the broker is going away"))??;
-    if document.name.as_str() == NAMELESS {
-        let message = "the stream has no name: say ?name=, or CREATE MATERIALIZED VIEW name AS SELECT …";
-        return Err(ApiError::new(Cause::InvalidStream, message).with("path", "$.name"));
-    }
-    Ok(document)
+    let compile = move || match name {
+        Some(name) => pubg1_sql::compile(&text, &name),
+        None => pubg1_sql::compile_view(&text),
+    };
+    let compiled = web::block(compile).await;
+    let document = compiled.map_err(|_| ApiError::new(Cause::Unavailable, "the broker is going away"))?;
+    Ok(document?)
 }
 
 #[cfg(test)]
