@@ -104,9 +104,10 @@ pub(crate) async fn read(call: Call) -> ApiResult {
 
 /// The topic of a stream's rows, as it is now.
 fn output_of(state: &AppState, name: &StreamName) -> Result<TopicName, ApiError> {
-    let streams = state.broker.streams().list()?;
-    let stream = streams.into_iter().find(|stream| stream.name == *name);
-    Ok(stream.ok_or_else(|| StreamError::UnknownStream(name.clone()))?.output)
+    let image = state.image()?;
+    let stream = image.stream(name).ok_or_else(|| StreamError::UnknownStream(name.clone()))?;
+    let topic = image.topic_by_id(stream.output).map(|topic| topic.name.clone());
+    topic.ok_or_else(|| ApiError::new(Cause::NoTopic, format!("the output of stream {name} is gone")))
 }
 
 /// A partition of the output topic.
