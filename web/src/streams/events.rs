@@ -27,7 +27,7 @@ use pubg1_actors::{FetchError, Fetched, PartitionHandle, StreamError};
 use pubg1_model::{Offset, PartitionId, StreamName, TopicId, TopicName};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use utoipa::{IntoParams, ToSchema};
 
 use self::position::Position;
@@ -52,6 +52,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const RETRY: &[u8] = b"retry: 1000\n\n";
 /// A partition that cannot be read is tried again after this time.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often it is looked whether the stream is there and its rows still go to the same topic, while nothing comes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The query of `GET …/events`.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -292,13 +294,16 @@ impl Tail {
         let mut waits: FuturesUnordered<_> =
             waits.map(|(index, partition)| partition.wait(until).map(move |woken| woken.then_some(index))).collect();
         loop {
-            match waits.next().await {
-                Some(Some(index)) => {
+            match timeout(LOOK_INTERVAL, waits.next()).await {
+                Ok(Some(Some(index))) => {
                     self.ready.push_back(index);
                     break;
                 }
-                Some(None) => {}
-                None => return sleep_until(until).await,
+                Ok(Some(None)) => {}
+                Ok(None) => return sleep_until(until).await,
+                Err(_) if output_of(&self.state, &self.stream).is_ok_and(|output| output == self.topic) => {}
+                // The next step says what has become of the stream.
+                Err(_) => return,
             }
         }
         // Whoever else has something by now.

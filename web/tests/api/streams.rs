@@ -247,8 +247,11 @@ async fn a_stream_pauses_goes_on_is_replaced_and_deleted() {
     assert_eq!(api.post("/streams/busy/pause", "").await.ok()["state"], "paused");
     assert_eq!(api.post("/streams/busy/pause", "").await.ok()["state"], "paused", "twice is once");
     click(&api, 0, "/a", 1_000).await;
+    click(&api, 0, "/a", 11_000).await;
     assert_eq!(api.post("/streams/busy/resume", "").await.ok()["state"], "running");
-    until(&api, "/streams/busy", |stream| stream["records"]["read"] == 1).await;
+    let mut events = Events::open(&api, "from=earliest", None).await;
+    let (id, row) = events.row().await;
+    assert_eq!(row["n"], json!(1), "{row}");
 
     let put = |sql: String| {
         let request = api.request(Method::PUT, "/streams/busy").header("content-type", "application/sql");
@@ -262,6 +265,11 @@ async fn a_stream_pauses_goes_on_is_replaced_and_deleted() {
     assert_eq!((replaced.status, &replaced.json()["next"]["generation"]), (202, &json!(2)), "{}", replaced.text());
     let switched = until(&api, "/streams/busy", |stream| stream["generation"] == 2).await;
     assert!(switched["next"].is_null(), "{switched}");
+    assert_ne!(switched["topics"]["output"], "busy", "{switched}");
+    let ending = async { while events.response.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(DEADLINE, ending).await.expect("the event stream ends with its generation");
+    let (_, row) = Events::open(&api, "", Some(&id)).await.row().await;
+    assert_eq!((&row["clicks"], &row["window_start"]), (&json!(1), &json!(0)), "the new generation's first row");
 
     api.delete("/streams/busy").await.no_content();
     api.get("/streams/busy").await.refused(404, 40406);
