@@ -142,6 +142,7 @@ fn broker_config(settings: &BrokerSettings, url: &str) -> BrokerConfig {
         partitions_default: settings.partitions_default,
         retention_check_interval_ms: settings.retention_check_interval_ms,
         offsets_retention_ms: settings.offsets_retention_ms,
+        streams_threads: settings.streams_threads,
         ..defaults
     }
 }

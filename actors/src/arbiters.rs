@@ -1,5 +1,5 @@
 //! The broker's own arbiters: one for metadata, one for coordination, one for the transport, N for
-//! partitions.
+//! partitions, and some of low priority for streams.
 //!
 //! An arbiter is one thread; what blocks or floods one leaves the others alone. Which partition runs
 //! where follows from a stable hash, so that it is the same after every start.
@@ -52,6 +52,7 @@ pub(crate) struct Arbiters {
     control: Arbiter,
     transport: Arbiter,
     partitions: Vec<Arbiter>,
+    streams: Vec<Arbiter>,
 }
 
 /// What is needed to start actors on them.
@@ -61,16 +62,25 @@ pub(crate) struct ArbiterHandles {
     pub(crate) control: Place,
     pub(crate) transport: Place,
     partitions: Vec<Place>,
+    streams: Vec<Place>,
 }
+
+/// How much less the threads of streams count than the others when there is not enough time for all: as with `nice`.
+const STREAMS_NICE: i32 = 10;
 
 impl Arbiters {
     /// Starts them; `None` outside a `System`, which actix needs to exist.
-    pub(crate) fn start(partition_arbiters: usize) -> Option<io::Result<Self>> {
+    pub(crate) fn start(partition_arbiters: usize, stream_threads: usize) -> Option<io::Result<Self>> {
         System::try_current()?;
         let start = || {
             let partitions = (0..partition_arbiters.max(1)).map(|_| Arbiter::try_new()).collect::<io::Result<_>>()?;
+            let streams: Vec<Arbiter> =
+                (0..stream_threads.max(1)).map(|_| Arbiter::try_new()).collect::<io::Result<_>>()?;
+            for arbiter in &streams {
+                arbiter.spawn_fn(yield_to_others);
+            }
             let new = Arbiter::try_new;
-            Ok(Self { metadata: new()?, control: new()?, transport: new()?, partitions })
+            Ok(Self { metadata: new()?, control: new()?, transport: new()?, partitions, streams })
         };
         Some(start())
     }
@@ -82,13 +92,15 @@ impl Arbiters {
             control: place(&self.control),
             transport: place(&self.transport),
             partitions: self.partitions.iter().map(place).collect(),
+            streams: self.streams.iter().map(place).collect(),
         }
     }
 
     /// Stops every arbiter and joins its thread; its actors are dropped where they are. Blocks. Control
     /// goes first: the supervisors on it would start anew what is stopped here.
     pub(crate) fn finish(self) {
-        for arbiter in std::iter::once(self.control).chain(self.partitions).chain([self.transport, self.metadata]) {
+        let first = std::iter::once(self.control).chain(self.streams);
+        for arbiter in first.chain(self.partitions).chain([self.transport, self.metadata]) {
             // `false`: it has stopped already.
             arbiter.stop();
             if arbiter.join().is_err() {
@@ -102,7 +114,13 @@ impl ArbiterHandles {
     /// Everything where the caller runs.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn here() -> Self {
-        Self { metadata: Place::Here, control: Place::Here, transport: Place::Here, partitions: vec![Place::Here] }
+        Self {
+            metadata: Place::Here,
+            control: Place::Here,
+            transport: Place::Here,
+            partitions: vec![Place::Here],
+            streams: vec![Place::Here],
+        }
     }
 
     /// Where partitions run, and replicators.
@@ -113,6 +131,20 @@ impl ArbiterHandles {
     /// Where a partition runs.
     pub(crate) fn partition(&self, topic: TopicId, partition: PartitionId) -> &Place {
         &self.partitions[place(topic, partition, self.partitions.len())]
+    }
+
+    /// Where the task of a stream runs whose changelog partition this is.
+    pub(crate) fn stream(&self, changelog: TopicId, partition: PartitionId) -> &Place {
+        &self.streams[place(changelog, partition, self.streams.len())]
+    }
+}
+
+/// The calling thread gives way to those that serve clients.
+fn yield_to_others() {
+    // On Linux this is about the thread, not the process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, STREAMS_NICE) {
+        tracing::warn!(%error, "the priority of a thread for streams could not be lowered");
     }
 }
 

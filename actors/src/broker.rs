@@ -101,7 +101,9 @@ impl Ground {
         let (cleaner, cleaner_thread) = pool("pubg1-clean", 1)?;
         let (metadata, metadata_thread) = pool("pubg1-meta", 1)?;
         let (states, state_thread) = pool("pubg1-state", 1)?;
-        let arbiters = Arbiters::start(config.partition_arbiters).ok_or(StartError::NoSystem)?.map_err(threads)?;
+        let arbiters = Arbiters::start(config.partition_arbiters, config.streams_threads)
+            .ok_or(StartError::NoSystem)?
+            .map_err(threads)?;
         Ok(Self {
             places: arbiters.handles(),
             pools: Pools { flushers, workers, cleaner, metadata, states },

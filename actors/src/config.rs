@@ -76,6 +76,8 @@ pub struct BrokerConfig {
     pub session_timeout_ms: u64,
     /// How long the offsets of a consumer group are kept that has no members any more, or never had any.
     pub offsets_retention_ms: u64,
+    /// Threads that streams are computed on.
+    pub streams_threads: usize,
     /// How many restarts of an actor are borne.
     pub restart: RestartPolicy,
     /// The time of day.
@@ -110,6 +112,7 @@ impl BrokerConfig {
             retention_check_interval_ms: 30_000,
             session_timeout_ms: 1000,
             offsets_retention_ms: OFFSETS_RETENTION_MS_DEFAULT,
+            streams_threads: 1,
             restart: RestartPolicy::default(),
             clock: Clock::system(),
         }
@@ -138,6 +141,7 @@ impl BrokerConfig {
             ("partition_arbiters", self.partition_arbiters),
             ("flusher_threads", self.flusher_threads),
             ("worker_threads", self.worker_threads),
+            ("streams_threads", self.streams_threads),
         ] {
             if !(1..=256).contains(&value) {
                 return refuse(setting, format!("{value} must be between 1 and 256"));

@@ -8,6 +8,7 @@ mod admin;
 mod data;
 mod groups;
 mod reads;
+mod streams;
 pub(crate) mod wire;
 
 pub use admin::{
@@ -17,3 +18,4 @@ pub use admin::{
 pub use data::{AppendError, LookupError, OfflineReason};
 pub use groups::{CommitOffsetError, CommittedOffsetError, GroupRequestError};
 pub use reads::{DeleteRecordsError, FetchError};
+pub use streams::StreamError;

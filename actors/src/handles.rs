@@ -5,6 +5,7 @@ mod cluster;
 mod groups;
 mod partition;
 mod readiness;
+mod streams;
 
 pub use broker::{Broker, BrokerHandle, DrainReport, NewTopic};
 pub use cluster::{ClusterStatus, MetadataGroup, OfflinePartition, PlannedMove};
@@ -17,3 +18,7 @@ pub use groups::{
 pub(crate) use partition::may_send_again;
 pub use partition::{DeletedRecords, PartitionHandle};
 pub use readiness::{BrokerState, Check, Readiness};
+pub use streams::{
+    StreamDescription, StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState,
+    StreamTopics, StreamsHandle, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
+};

@@ -76,14 +76,16 @@ pub use config::{BrokerConfig, DefaultTopic, FlushPolicy};
 pub use errors::{
     AlterTopicError, AppendError, ClusterChangeError, CommitOffsetError, CommittedOffsetError, CreateTopicError,
     DeleteRecordsError, DeleteTopicError, FetchError, GroupRequestError, LookupError, MetadataUnavailable,
-    OfflineReason, ProducerIdError, StartError,
+    OfflineReason, ProducerIdError, StartError, StreamError,
 };
 pub use fatal::FatalError;
 pub use handles::{
     Broker, BrokerHandle, BrokerState, Check, ClusterStatus, CommittedOffset, DeletedRecords, Delivered,
     DeliveredRange, DrainReport, GroupDescription, GroupList, GroupListing, GroupMember, GroupPartition, GroupStatus,
     GroupsHandle, InstanceDescription, LagSample, MetadataGroup, NewInstance, NewTopic, OfflinePartition,
-    OffsetToCommit, POLL_HELD_MAX, PartitionHandle, PlannedMove, PollGrant, PollRequest, Readiness,
+    OffsetToCommit, POLL_HELD_MAX, PartitionHandle, PlannedMove, PollGrant, PollRequest, Readiness, StreamDescription,
+    StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState, StreamTopics,
+    StreamsHandle, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
 };
 pub use partition::{
     Acks, AppendPhases, AppendReply, AppendRequest, Appended, Fetched, LeaderView, PartitionStatus, PartitionView,

@@ -21,6 +21,10 @@ label_values! {
         Controller = "controller",
         /// Copies from one broker what it leads.
         Replicator = "replicator",
+        /// Starts and ends the tasks of streams.
+        Streams = "streams",
+        /// Runs one task of a stream.
+        StreamTask = "stream_task",
     }
 }
 

@@ -84,6 +84,8 @@ pub enum Group {
     Storage,
     /// Consumer groups.
     Groups,
+    /// Streams.
+    Streams,
     /// Actors and their mailboxes.
     Actors,
 }
@@ -99,6 +101,7 @@ impl Group {
             Group::Replication => "replication",
             Group::Storage => "storage",
             Group::Groups => "groups",
+            Group::Streams => "streams",
             Group::Actors => "actors",
         }
     }
@@ -237,6 +240,33 @@ families! {
         "Offsets that consumer groups have committed with this broker.";
     GROUP_LOAD_DURATION: Histogram, Seconds, Groups, "pubg1_group_load_duration_seconds", [],
         "Time to read a partition of the offsets topic, during which its groups are not served.";
+
+    STREAM_RECORDS: Counter, Count, Streams, "pubg1_stream_records_total", ["stream", "task", "outcome"],
+        "Records that a task of a stream has read, by what became of them.";
+    STREAM_ROWS: Counter, Count, Streams, "pubg1_stream_rows_total", ["stream", "task"],
+        "Rows that a task of a stream has published.";
+    STREAM_CORRECTIONS: Counter, Count, Streams, "pubg1_stream_corrections_total", ["stream", "task"],
+        "Rows that a task of a stream has published in place of earlier ones.";
+    STREAM_COMMITS: Counter, Count, Streams, "pubg1_stream_commits_total", ["stream", "task"],
+        "Commits of a task of a stream.";
+    STREAM_FENCED: Counter, Count, Streams, "pubg1_stream_fenced_total", ["stream", "task"],
+        "Commits of a task of a stream that were refused because another broker leads its changelog.";
+    STREAM_COMMIT_DURATION: Histogram, Seconds, Streams, "pubg1_stream_commit_duration_seconds", ["stream", "task"],
+        "Time from a commit of a task of a stream until a quorum has it.";
+    STREAM_WATERMARK_LAG: Gauge, Seconds, Streams, "pubg1_stream_watermark_lag_seconds", ["stream", "task"],
+        "Wall clock less the time that a task of a stream has reached.";
+    STREAM_INPUT_LAG: Gauge, Count, Streams, "pubg1_stream_input_lag_records", ["stream", "task"],
+        "Records that a task of a stream has not read yet.";
+    STREAM_OPEN_WINDOWS: Gauge, Count, Streams, "pubg1_stream_open_windows", ["stream", "task"],
+        "Windows, or sessions, that a task of a stream has open.";
+    STREAM_GROUPS: Gauge, Count, Streams, "pubg1_stream_groups", ["stream", "task"],
+        "Groups in the open windows of a task of a stream.";
+    STREAM_STATE: Gauge, Bytes, Streams, "pubg1_stream_state_bytes", ["stream", "task"],
+        "Memory that the state of a task of a stream takes.";
+    STREAM_IDLE: Gauge, Flag, Streams, "pubg1_stream_idle", ["stream", "task"],
+        "1 while the partition of a task of a stream is silent and not waited for.";
+    STREAM_RESTORE_DURATION: Gauge, Seconds, Streams, "pubg1_stream_restore_duration_seconds", ["stream", "task"],
+        "Time that a task of a stream took to read its state when it began to run on this broker.";
 
     ACTOR_MESSAGES: Counter, Count, Actors, "pubg1_actor_messages_total", ["actor"],
         "Messages handled.";

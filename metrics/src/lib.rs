@@ -21,6 +21,7 @@ mod registry;
 mod replication;
 mod requests;
 mod storage;
+mod streams;
 mod topics;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use prometheus::{Error, Gauge, Histogram, IntCounter, IntGauge};
 pub use replication::ReplicationMetrics;
 pub use requests::{Api, InFlight, Phase, RequestMetrics, ThrottleReason};
 pub use storage::StorageMetrics;
+pub use streams::{StreamMetrics, StreamOutcome, StreamTaskGauges, StreamTaskSeries};
 pub use topics::{DeleteReason, LagMetrics, LogMetrics, TopicMetrics};
 
 /// The content type of [`Metrics::encode`]: Prometheus text format, version 0.0.4.
@@ -49,6 +51,7 @@ struct Families {
     topics: topics::Topics,
     replication: ReplicationMetrics,
     groups: GroupMetrics,
+    streams: StreamMetrics,
     storage: StorageMetrics,
     actors: actors::Actors,
     node: NodeMetrics,
@@ -66,6 +69,7 @@ impl Metrics {
             topics: topics::Topics::register(&registry)?,
             replication: ReplicationMetrics::register(&registry)?,
             groups: GroupMetrics::register(&registry)?,
+            streams: StreamMetrics::register(&registry)?,
             storage: StorageMetrics::register(&registry)?,
             actors: actors::Actors::register(&registry)?,
             node: NodeMetrics::register(&registry)?,
@@ -109,6 +113,11 @@ impl Metrics {
     /// Consumer groups: members, lag, commits.
     pub fn groups(&self) -> &GroupMetrics {
         &self.0.groups
+    }
+
+    /// Streams: what their tasks read, hold and give.
+    pub fn streams(&self) -> &StreamMetrics {
+        &self.0.streams
     }
 
     /// Flushing, recovery, damage and disk space.

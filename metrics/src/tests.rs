@@ -10,6 +10,7 @@ fn the_registry_holds_exactly_the_catalogue() {
     let metrics = Metrics::new().expect("register");
     let _topic = metrics.topic("flights");
     let _group = (metrics.groups().group("g"), metrics.groups().lag("g", "flights", 0));
+    let _task = metrics.streams().task("s", 0);
     let listed: BTreeSet<String> = catalogue().iter().map(|family| family.name.to_owned()).collect();
     assert_eq!(listed.len(), catalogue().len(), "a name is listed twice");
     assert_eq!(metrics.0.registry.names(), listed);
@@ -20,6 +21,7 @@ fn type_help_and_labels_are_exported_as_listed() {
     let metrics = Metrics::new().expect("register");
     let _topic = metrics.topic("flights");
     let _group = (metrics.groups().group("g"), metrics.groups().lag("g", "flights", 0));
+    let _task = metrics.streams().task("s", 0);
     let text = metrics.encode().expect("encode");
     let exported = Exposition::parse(&text);
     for family in catalogue() {
@@ -219,4 +221,27 @@ fn the_series_of_a_group_end_with_it() {
     let text = metrics.encode().expect("encode");
     assert!(!text.contains("group=\"g\""), "{text}");
     assert!(text.contains("pubg1_group_rebalances_total{reason=\"member_left\"} 1"), "{text}");
+}
+
+#[test]
+fn the_series_of_a_stream_s_task_end_with_it() {
+    let metrics = Metrics::new().expect("register");
+    let (task, other) = (metrics.streams().task("s", 3), metrics.streams().task("s", 4));
+    task.records(StreamOutcome::Late).inc_by(2);
+    task.committed(Duration::from_millis(3));
+    task.set(StreamTaskGauges { input_lag: 7, is_idle: true, ..StreamTaskGauges::default() });
+    let text = metrics.encode().expect("encode");
+    for line in [
+        "pubg1_stream_records_total{outcome=\"late\",stream=\"s\",task=\"3\"} 2",
+        "pubg1_stream_commits_total{stream=\"s\",task=\"3\"} 1",
+        "pubg1_stream_input_lag_records{stream=\"s\",task=\"3\"} 7",
+        "pubg1_stream_idle{stream=\"s\",task=\"3\"} 1",
+        "pubg1_stream_idle{stream=\"s\",task=\"4\"} 0",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line} is missing from\n{text}");
+    }
+    drop(task);
+    assert!(!metrics.encode().expect("encode").contains("task=\"3\""));
+    drop(other);
+    assert!(!metrics.encode().expect("encode").contains("stream=\"s\""));
 }

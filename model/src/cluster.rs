@@ -10,11 +10,16 @@ mod apply;
 mod command;
 mod error;
 mod image;
+mod streams;
 mod tombstones;
 
 pub use command::{EpochExpectation, LeaderChoice, MetadataCommand, MetadataReply, ReplicaMove};
 pub use error::MetadataError;
 pub use image::{BrokerRegistration, ClusterImage, Incarnation, PartitionImage, TopicImage};
+pub use streams::{
+    PauseReason, STREAM_NAME_BYTES_MAX, STREAMS_MAX, StreamDefinition, StreamImage, StreamState, StreamStateKind,
+    changelog_topic, partials_topic,
+};
 use tombstones::Tombstones;
 
 /// The most partitions of one topic.

@@ -31,7 +31,7 @@ pub mod topic;
 
 pub use epoch::LeaderEpoch;
 pub use ids::{
-    BrokerId, GroupId, InstanceName, InvalidName, PartitionId, ProducerId, StreamName, TopicId, TopicName,
+    BrokerId, GroupId, InstanceName, InvalidName, PartitionId, ProducerId, StreamId, StreamName, TopicId, TopicName,
     TopicPartition,
 };
 pub use offset::Offset;

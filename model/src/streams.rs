@@ -25,6 +25,7 @@ mod sessions;
 pub mod stages;
 mod state;
 mod table;
+pub mod task;
 pub mod time;
 pub mod value;
 mod window;

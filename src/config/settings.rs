@@ -94,6 +94,8 @@ pub struct BrokerSettings {
     pub retention_check_interval_ms: u64,
     /// How long the offsets of a consumer group without members are kept, in milliseconds.
     pub offsets_retention_ms: u64,
+    /// Threads that streams are computed on.
+    pub streams_threads: usize,
     /// How log lines look.
     pub logging_format: LogFormat,
     /// Which log lines there are, in the syntax of `tracing`'s filter.
@@ -133,6 +135,7 @@ impl Default for BrokerSettings {
             flush: Flush::Quorum,
             retention_check_interval_ms: 30_000,
             offsets_retention_ms: OFFSETS_RETENTION_MS_DEFAULT,
+            streams_threads: 1,
             logging_format: LogFormat::Text,
             logging_filter: "info,actix_server=warn,openraft=off".to_owned(),
             in_flight_bytes_max: 64 * 1024 * 1024,

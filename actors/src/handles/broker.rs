@@ -17,7 +17,7 @@ use pubg1_model::{
     topic::TopicConfig,
 };
 
-use super::{GroupsHandle, OffsetToCommit, PartitionHandle, Readiness};
+use super::{GroupsHandle, OffsetToCommit, PartitionHandle, Readiness, StreamsHandle};
 use crate::{
     broker::{self, Running},
     config::BrokerConfig,
@@ -281,6 +281,12 @@ impl BrokerHandle {
     #[must_use]
     pub fn groups(&self) -> GroupsHandle {
         GroupsHandle::new(self.0.services.groups.clone())
+    }
+
+    /// The streams of the cluster.
+    #[must_use]
+    pub fn streams(&self) -> StreamsHandle {
+        StreamsHandle::new(Arc::clone(&self.0.services))
     }
 
     /// Gives every leadership to another broker, as far as there are replicas to take it. Returns when this broker

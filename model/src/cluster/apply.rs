@@ -3,6 +3,7 @@
 mod brokers;
 mod leaders;
 mod moves;
+mod streams;
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
@@ -49,6 +50,7 @@ impl ClusterImage {
                 })?;
             }
             MetadataCommand::DeleteTopic { id } => {
+                self.check_topic_is_free(*id)?;
                 let name = self.names.remove(id).ok_or(MetadataError::UnknownTopic(*id))?;
                 self.topics.remove(&name);
                 Arc::make_mut(&mut self.deleted).insert(*id);
@@ -64,6 +66,17 @@ impl ClusterImage {
                 self.end_move(*topic_id, *partition, *epoch, (to, *since))?;
             }
             MetadataCommand::CancelMove { topic_id, partition, to } => self.cancel_move(*topic_id, *partition, to)?,
+            MetadataCommand::CreateStream { id, name, generation, definition, created_ms } => {
+                self.create_stream(*id, name, *generation, definition, *created_ms)?;
+            }
+            MetadataCommand::SetStreamState { id, generation, from, to } => {
+                self.set_stream_state(*id, *generation, *from, to)?;
+            }
+            MetadataCommand::DeleteStream { id, generation } => self.delete_stream(*id, *generation)?,
+            MetadataCommand::ReplaceStream { id, generation, definition, created_ms } => {
+                self.replace_stream(*id, *generation, definition, *created_ms)?;
+            }
+            MetadataCommand::SwitchStream { id, generation } => self.switch_stream(*id, *generation)?,
             MetadataCommand::ReserveProducerIds { count } => {
                 let first = ProducerId(self.next_producer_id);
                 let next = self.next_producer_id.checked_add(i64::from(*count)).filter(|_| *count > 0);

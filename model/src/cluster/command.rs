@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Incarnation;
+use super::{Incarnation, StreamDefinition, StreamState, StreamStateKind};
 use crate::{
-    BrokerId, LeaderEpoch, PartitionId, ProducerId, TopicId, TopicName, replication::StorageId, topic::TopicConfig,
+    BrokerId, LeaderEpoch, PartitionId, ProducerId, StreamId, StreamName, TopicId, TopicName, replication::StorageId,
+    topic::TopicConfig,
 };
 
 /// A change of the cluster.
@@ -113,6 +114,57 @@ pub enum MetadataCommand {
         partition: PartitionId,
         /// The new replicas of the move that is cancelled.
         to: Vec<BrokerId>,
+    },
+    /// Registers a stream, which runs from then on. Its topics must be there.
+    CreateStream {
+        /// Its identity, new.
+        id: StreamId,
+        /// Its name, not in use.
+        name: StreamName,
+        /// The number of this declaration.
+        generation: u32,
+        /// Its declaration and its topics.
+        definition: StreamDefinition,
+        /// When, in milliseconds since 1970.
+        created_ms: i64,
+    },
+    /// Pauses a stream, lets it go on, or says that it has finished; one that has finished stays so.
+    SetStreamState {
+        /// The stream.
+        id: StreamId,
+        /// Which of its generations.
+        generation: u32,
+        /// The state that it is expected to be in.
+        from: StreamStateKind,
+        /// The state that it will be in.
+        to: StreamState,
+    },
+    /// Forgets a stream. Its topics stay, and can be deleted then.
+    DeleteStream {
+        /// The stream.
+        id: StreamId,
+        /// The generation that was to replace it: only that is forgotten then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        generation: Option<u32>,
+    },
+    /// Registers another declaration of a stream, which runs beside the present one until it takes its place. One that
+    /// was registered before, and has not taken the place yet, is forgotten.
+    ReplaceStream {
+        /// The stream.
+        id: StreamId,
+        /// The number of the new declaration, greater than those before.
+        generation: u32,
+        /// The new declaration and its topics.
+        definition: StreamDefinition,
+        /// When, in milliseconds since 1970.
+        created_ms: i64,
+    },
+    /// Puts the next generation of a stream in the place of the present one, which is forgotten.
+    SwitchStream {
+        /// The stream.
+        id: StreamId,
+        /// The generation that takes the place.
+        generation: u32,
     },
     /// Takes producer ids out of the pool for good.
     ReserveProducerIds {

@@ -4,8 +4,11 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Incarnation, PARTITIONS_PER_TOPIC_MAX, TEXT_BYTES_MAX, TOPICS_MAX};
-use crate::{BrokerId, LeaderEpoch, PartitionId, TopicId, TopicName, topic::InvalidTopicConfig};
+use super::{
+    Incarnation, PARTITIONS_PER_TOPIC_MAX, STREAM_NAME_BYTES_MAX, STREAMS_MAX, StreamStateKind, TEXT_BYTES_MAX,
+    TOPICS_MAX,
+};
+use crate::{BrokerId, LeaderEpoch, PartitionId, StreamId, StreamName, TopicId, TopicName, topic::InvalidTopicConfig};
 
 /// Why a command was refused. The image is as it was.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
@@ -197,6 +200,76 @@ pub enum MetadataError {
         topic_id: TopicId,
         /// The partition.
         partition: PartitionId,
+    },
+    /// A stream needs the topic.
+    #[error("stream {stream} needs topic {topic}; delete the stream first")]
+    TopicInUse {
+        /// The topic.
+        topic: TopicName,
+        /// The stream.
+        stream: StreamName,
+    },
+    /// The name is in use.
+    #[error("stream {0} exists already")]
+    StreamExists(StreamName),
+    /// The id is in use.
+    #[error("a stream with id {0} exists already")]
+    StreamIdExists(StreamId),
+    /// Too many streams.
+    #[error("a cluster has at most {STREAMS_MAX} streams; delete one first")]
+    TooManyStreams,
+    /// The name is too long for those of the stream's topics.
+    #[error("the name of a stream has at most {STREAM_NAME_BYTES_MAX} characters, {0} has more")]
+    StreamName(StreamName),
+    /// The declaration is empty or too long.
+    #[error("the declaration of stream {stream} has {bytes} bytes, which is none or too many")]
+    StreamDocument {
+        /// The stream.
+        stream: StreamName,
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// A topic has not as many partitions as the stream needs.
+    #[error("topic {topic} has {partitions} partitions, the stream was made for {expected}; try again")]
+    StreamPartitions {
+        /// The topic.
+        topic: TopicName,
+        /// How many it has.
+        partitions: usize,
+        /// How many were expected.
+        expected: u32,
+    },
+    /// There is a second stage and no topic for it.
+    #[error("stream {0} has a second stage, and no topic for its partial results")]
+    NoPartials(StreamName),
+    /// No such stream.
+    #[error("there is no stream with id {0}")]
+    UnknownStream(StreamId),
+    /// No such generation of the stream, or it is not the next one.
+    #[error("the stream with id {id} has no such generation {generation}")]
+    UnknownGeneration {
+        /// The stream.
+        id: StreamId,
+        /// The generation.
+        generation: u32,
+    },
+    /// The stream has been declared anew meanwhile.
+    #[error("stream {stream} is at generation {current} already, {generation} is not after it")]
+    StaleGeneration {
+        /// The stream.
+        stream: StreamName,
+        /// Its latest generation.
+        current: u32,
+        /// The one that was to follow.
+        generation: u32,
+    },
+    /// The stream is in another state than expected, or in one that it stays in.
+    #[error("stream {stream} is {}", current.name())]
+    StreamState {
+        /// The stream.
+        stream: StreamName,
+        /// Its state.
+        current: StreamStateKind,
     },
     /// None asked for, or not so many left.
     #[error("{0} producer ids cannot be reserved")]

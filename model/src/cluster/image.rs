@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Tombstones;
+use super::{StreamImage, Tombstones};
 use crate::{
-    BrokerId, LeaderEpoch, PartitionId, TopicId, TopicName,
+    BrokerId, LeaderEpoch, PartitionId, StreamName, TopicId, TopicName,
     replication::{ReplicaSet, StorageId},
     topic::TopicConfig,
 };
@@ -156,6 +156,8 @@ pub struct ClusterImage {
     pub brokers: BTreeMap<BrokerId, BrokerRegistration>,
     /// The topics.
     pub topics: BTreeMap<TopicName, Arc<TopicImage>>,
+    /// The streams.
+    pub streams: BTreeMap<StreamName, Arc<StreamImage>>,
     /// The first producer id that is not handed out.
     pub next_producer_id: i64,
     /// Follows `topics`.
@@ -218,6 +220,9 @@ struct StoredImage {
     topics: Vec<TopicImage>,
     next_producer_id: i64,
     deleted: Vec<TopicId>,
+    /// Absent in snapshots that were stored before there were streams.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    streams: Vec<StreamImage>,
 }
 
 impl From<ClusterImage> for StoredImage {
@@ -229,6 +234,7 @@ impl From<ClusterImage> for StoredImage {
             topics: image.topics.into_values().map(Arc::unwrap_or_clone).collect(),
             next_producer_id: image.next_producer_id,
             deleted: image.deleted.iter().collect(),
+            streams: image.streams.into_values().map(Arc::unwrap_or_clone).collect(),
         }
     }
 }
@@ -243,6 +249,7 @@ impl From<StoredImage> for ClusterImage {
             topics: stored.topics.into_iter().map(|topic| (topic.name.clone(), Arc::new(topic))).collect(),
             next_producer_id: stored.next_producer_id,
             deleted: Arc::new(stored.deleted.into_iter().collect()),
+            streams: stored.streams.into_iter().map(|stream| (stream.name.clone(), Arc::new(stream))).collect(),
         }
     }
 }

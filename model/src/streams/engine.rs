@@ -202,6 +202,18 @@ impl WindowEngine {
         if self.merges.len() > 1 { index } else { 0 }
     }
 
+    /// The reading of a partition begins at this offset, not at 0.
+    pub fn start_at(&mut self, partition: u32, offset: u64) {
+        if let Some(index) = self.index_of(partition) {
+            self.partitions[index].start_at(offset);
+        }
+    }
+
+    /// The windows of a partition.
+    pub(crate) fn windows_of(&self, partition: u32) -> Option<&PartitionWindows> {
+        self.index_of(partition).map(|index| &self.partitions[index])
+    }
+
     /// Takes the next records of a partition, in the order of their offsets. Records that were fed
     /// before are passed over, and so are those of partitions that are not the query's.
     pub fn feed(&mut self, partition: u32, records: &[InputRecord<'_>], out: &mut Output) {

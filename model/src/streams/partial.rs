@@ -82,9 +82,20 @@ impl Session {
 impl Partials {
     /// The bytes of what belongs to the groups that are wanted.
     pub(crate) fn encode(&self, aggregates: &Aggregates, wanted: impl Fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+        self.encode_at(self.watermark_ms, aggregates, wanted, out);
+    }
+
+    /// The same, as if the partition's time were another one.
+    pub(crate) fn encode_at(
+        &self,
+        watermark_ms: Option<i64>,
+        aggregates: &Aggregates,
+        wanted: impl Fn(&[u8]) -> bool,
+        out: &mut Vec<u8>,
+    ) {
         out.push(u8::from(self.has_updates));
-        out.push(u8::from(self.watermark_ms.is_some()));
-        put_i64(self.watermark_ms.unwrap_or_default(), out);
+        out.push(u8::from(watermark_ms.is_some()));
+        put_i64(watermark_ms.unwrap_or_default(), out);
         put_len(self.windows.len(), out);
         for window in &self.windows {
             put_i64(window.start_ms, out);

@@ -13,8 +13,10 @@ use super::{
     json::Found,
     panes::{Panes, Taken},
     partial::{Partials, WindowPartial},
+    plan::LENGTH_MAX_MS,
     query::{Query, RecordScope},
     sessions::Sessions,
+    time::TIME_MAX_MS,
 };
 
 /// No record has come yet.
@@ -92,6 +94,35 @@ impl PartitionWindows {
 
     pub(crate) fn watermark_at_record(&self) -> Option<i64> {
         (self.watermark_at_record != NO_TIME).then_some(self.watermark_at_record)
+    }
+
+    /// The reading begins at this offset.
+    pub(crate) const fn start_at(&mut self, offset: u64) {
+        self.next_offset = offset;
+    }
+
+    /// The time at which something that is open may close; with rows for windows without records also the end of the
+    /// next window, as long as a group of this partition may be known.
+    pub(crate) fn next_close(&self) -> Option<i64> {
+        let open = match &self.open {
+            Open::Panes(panes) => panes.next_close(),
+            Open::Sessions(sessions) => sessions.next_close(&self.query),
+        };
+        let fill = self.query.plan.fill.filter(|_| self.watermark != NO_TIME && self.watermark < FINISHED);
+        let filled = fill.and_then(|fill| {
+            let next = self.next_boundary(self.watermark)?;
+            (next <= self.watermark_at_record.saturating_add(fill.forget_after_ms).saturating_add(LENGTH_MAX_MS))
+                .then_some(next)
+        });
+        let at = filled.map_or(open, |filled| filled.min(open));
+        (at != i64::MAX).then_some(at)
+    }
+
+    /// The first time after `at` at which some window would close; sessions close at any.
+    pub(crate) fn next_boundary(&self, at: i64) -> Option<i64> {
+        let lateness = self.query.lateness_ms;
+        (!self.query.plan.window.is_session() && at.unsigned_abs() < TIME_MAX_MS.unsigned_abs())
+            .then(|| self.query.windows.first_end_after(at.saturating_sub(lateness)).saturating_add(lateness))
     }
 
     /// Takes records. Those before the next offset were taken before and are passed over.

@@ -65,6 +65,13 @@ impl Sessions {
         self.save = true;
     }
 
+    /// The time at which a session may close; it may have become longer meanwhile.
+    pub(crate) fn next_close(&self, query: &Query) -> i64 {
+        self.closing.peek().map_or(i64::MAX, |Reverse((queued, _))| {
+            queued.saturating_add(query.gap_ms()).saturating_add(query.lateness_ms).saturating_add(1)
+        })
+    }
+
     fn find(&self, group: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(group);
         self.index.find(hash, |at| self.groups[*at as usize].key.as_ref() == group).copied()

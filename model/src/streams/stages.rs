@@ -45,6 +45,28 @@ impl PartialBatch {
         out
     }
 
+    /// The same as [`PartialBatch::encode`] gives, in parts of about `bytes_max` at most, to be taken in this order.
+    /// The time comes with the last one: before that no window is closed.
+    #[must_use]
+    pub fn encode_parts(&self, shard: u32, shards: u32, bytes_max: usize) -> Vec<Vec<u8>> {
+        let whole = self.encode(shard, shards);
+        if whole.len() <= bytes_max {
+            return vec![whole];
+        }
+        let count = u32::try_from(whole.len() / bytes_max.max(1) + 1).unwrap_or(u32::MAX);
+        let part = |part: u32| {
+            let is_last = part + 1 == count;
+            let wanted = |group: &[u8]| {
+                shard_of(group, shards) == shard && crc32c::crc32c(group) / shards.max(1) % count == part
+            };
+            let watermark_ms = self.partials.watermark_ms.filter(|_| is_last);
+            let mut out = Vec::new();
+            self.partials.encode_at(watermark_ms, &self.query.aggregates, wanted, &mut out);
+            out
+        };
+        (0..count).map(part).collect()
+    }
+
     /// The partition's time.
     #[must_use]
     pub const fn watermark_ms(&self) -> Option<i64> {
@@ -74,6 +96,29 @@ impl PartitionStage {
     pub fn new(plan: Arc<Plan>, partition: u32) -> Result<Self, PlanError> {
         let query = Arc::new(Query::compile(plan)?);
         Ok(Self { windows: PartitionWindows::new(Arc::clone(&query), partition, true), query })
+    }
+
+    /// The reading begins at this offset, not at 0.
+    pub const fn start_at(&mut self, offset: u64) {
+        self.windows.start_at(offset);
+    }
+
+    pub(crate) const fn windows(&self) -> &PartitionWindows {
+        &self.windows
+    }
+
+    /// The partition's time, and nothing else.
+    #[must_use]
+    pub fn time(&self) -> PartialBatch {
+        self.batch(Partials { watermark_ms: self.windows.watermark(), ..Partials::default() })
+    }
+
+    /// The open windows that overlap a span of time, as they are now. What has changed stays to be given out.
+    pub fn open(&mut self, from_ms: i64, to_ms: i64) -> PartialBatch {
+        let mut partials = Partials::default();
+        self.windows.open_windows(false, &mut partials);
+        partials.windows.retain(|window| window.start_ms <= to_ms && from_ms <= window.end_ms);
+        self.batch(partials)
     }
 
     /// From now on [`PartitionStage::changes`] is called regularly.
@@ -241,6 +286,35 @@ impl MergeStage {
             self.merge.read_open(&mut rows);
         }
         rows
+    }
+
+    /// Like [`MergeStage::read`], with what the partitions have open added: the batches of
+    /// [`PartitionStage::open`], for this shard. Nothing changes here.
+    ///
+    /// # Errors
+    /// [`RestoreError`] when the bytes are not of this plan.
+    pub fn read_with(&self, closed: bool, open: &[(u32, Vec<u8>)]) -> Result<Vec<Row>, RestoreError> {
+        let mut rows = self.read(closed, false);
+        let mut view = self.merge.view();
+        let mut unused = Output::default();
+        for (partition, batch) in open {
+            let partials = Partials::decode(&self.query.aggregates, &mut Reader(batch)).map_err(damaged)?;
+            view.accept(*partition, partials, &mut unused);
+        }
+        view.read_open(&mut rows);
+        Ok(rows)
+    }
+
+    /// How many windows or sessions wait for partitions.
+    #[must_use]
+    pub fn open_count(&self) -> usize {
+        self.merge.open_count()
+    }
+
+    /// How many partial results came too late.
+    #[must_use]
+    pub const fn late_merges(&self) -> u64 {
+        self.merge.late_merges()
     }
 
     /// The query's time.

@@ -109,7 +109,7 @@ macro_rules! setting {
 }
 
 /// Every setting there is, in the order in which `config show` prints them.
-pub static SETTINGS: [Setting; 33] = [
+pub static SETTINGS: [Setting; 34] = [
     setting!(
         "node_id",
         Some("--node-id"),
@@ -235,6 +235,13 @@ pub static SETTINGS: [Setting; 33] = [
         "How long the committed offsets of a consumer group without members are kept; the same everywhere",
         |s, t| s.offsets_retention_ms = number(t, 1000, u64::MAX)?,
         |s| s.offsets_retention_ms
+    ),
+    setting!(
+        "streams.threads",
+        None,
+        "Threads that streams are computed on",
+        |s, t| s.streams_threads = number(t, 1, 256)?,
+        |s| s.streams_threads
     ),
     setting!(
         "logging.format",

@@ -153,7 +153,7 @@ impl Member {
         let config = BrokerConfig::new(home.broker, home.dir.path(), "http://127.0.0.1:8000");
         std::fs::create_dir_all(home.dir.path().join("metadata")).unwrap();
         let (node, threads) = crate::fixture::bare_node(config);
-        let arbiters = Arbiters::start(1).unwrap().unwrap();
+        let arbiters = Arbiters::start(1, 1).unwrap().unwrap();
         let group = GroupConfig {
             broker: home.broker,
             rpc_address: home.address.clone(),

@@ -99,10 +99,12 @@ impl WindowMerge {
                 }
             }
         }
-        if window.is_closed {
-            gathering.parts.insert(partition, window.table);
+        let part = gathering.parts.entry(partition).or_default();
+        if window.is_closed && part.len() == 0 {
+            *part = window.table;
         } else {
-            let part = gathering.parts.entry(partition).or_default();
+            // Other groups of a window that comes in parts stay, and so does nothing else: what was given out early
+            // is in what is closed.
             for slot in 0..window.table.len() {
                 part.replace_slot(&window.table, slot, &query.aggregates);
             }
