@@ -36,6 +36,7 @@ Examples:
   echo hello | pubg1 produce flights
   pubg1 consume flights --until-end -f '%p %o %k %v\\n'
   pubg1 consume --group mail flights           a part of it; others in the group read the rest
+  pubg1 stream create --query busy.sql         windows of time, counted as records come
   curl -s localhost:8000/topics                everything is plain HTTP; try /docs in a browser
 
 Data goes to standard output, everything else to standard error.
@@ -95,7 +96,7 @@ pub enum Command {
     /// List, describe, move and delete consumer groups
     #[command(subcommand)]
     Group(GroupCommand),
-    /// Window queries: run one over a file, explain one
+    /// Window queries: declare, watch, read and delete streams; run one over a file
     #[command(subcommand)]
     Stream(StreamCommand),
     /// Run a cluster of broker processes; ask about one, wait for it, rebalance it

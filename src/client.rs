@@ -11,6 +11,8 @@ pub mod consumers;
 pub mod group_reply;
 mod groups;
 pub mod reply;
+pub mod stream_reply;
+mod streams;
 
 use std::{
     sync::{

@@ -16,6 +16,7 @@ use std::{future::Future, io};
 
 use clap::CommandFactory;
 
+use self::stream::StreamCommand;
 use crate::{
     cli::{Cli, Command, ConfigCommand},
     client::Client,
@@ -53,7 +54,8 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
             clap_complete::generate(shell, &mut Cli::command(), "pubg1", &mut script);
             print_text(&String::from_utf8_lossy(&script))
         }
-        Command::Stream(command) => stream::run(terminal, command),
+        Command::Stream(StreamCommand::Local(command)) => stream::run_here(terminal, command),
+        Command::Stream(StreamCommand::Cluster(command)) => block_on(stream::run(&client()?, terminal, command)),
         Command::Demo(args) => block_on(demo::run(terminal, args)),
         Command::Verify(args) => block_on(verify::run(&broker, terminal, args)),
     }

@@ -46,6 +46,8 @@ label_values! {
         Poll = "poll",
         /// Consumer groups described, rewound, deleted.
         Groups = "groups",
+        /// Streams declared, described, read, paused, deleted.
+        Streams = "streams",
         /// Brokers and the cluster described.
         Cluster = "cluster",
         /// Liveness, readiness and health.

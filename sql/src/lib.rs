@@ -45,6 +45,19 @@ const STACK_BYTES: usize = 16 << 20;
 /// # Errors
 /// What is not understood or not supported, and where.
 pub fn compile(text: &str, default_name: &str) -> Result<StreamDocument, SqlError> {
+    compile_aside(text, Some(default_name))
+}
+
+/// The document of a `CREATE MATERIALIZED VIEW … AS SELECT`: a `SELECT` that nobody has named is refused.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_view(text: &str) -> Result<StreamDocument, SqlError> {
+    compile_aside(text, None)
+}
+
+/// Compiles on a thread with a stack that is large enough.
+fn compile_aside(text: &str, default_name: Option<&str>) -> Result<StreamDocument, SqlError> {
     let failed = || SqlError::new(Location::new(1, 1), "no thread could be started that compiles");
     thread::scope(|scope| {
         let compiler = thread::Builder::new().name("sql".to_owned()).stack_size(STACK_BYTES);
@@ -53,9 +66,13 @@ pub fn compile(text: &str, default_name: &str) -> Result<StreamDocument, SqlErro
     })
 }
 
-fn compile_here(text: &str, default_name: &str) -> Result<StreamDocument, SqlError> {
+fn compile_here(text: &str, default_name: Option<&str>) -> Result<StreamDocument, SqlError> {
     let statement = statement::read(text)?;
-    let (document, places) = select::document(&statement, default_name)?;
+    if statement.name.is_none() && default_name.is_none() {
+        let error = SqlError::new(Location::new(1, 1), "the query has no name");
+        return Err(error.hint("CREATE MATERIALIZED VIEW name AS SELECT …"));
+    }
+    let (document, places) = select::document(&statement, default_name.unwrap_or_default())?;
     StreamDocument::from_value(&document).map_err(|error| places.refusal(&error))
 }
 

@@ -9,7 +9,7 @@ use actix_web::{
     web::Query,
 };
 use pubg1_metrics::{Api, Phase, RequestMetrics, ThrottleReason};
-use pubg1_model::{BrokerId, GroupId, InstanceName, PartitionId, TopicName};
+use pubg1_model::{BrokerId, GroupId, InstanceName, PartitionId, StreamName, TopicName};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -97,6 +97,11 @@ impl Call {
         text.parse().map_err(unknown)
     }
 
+    /// The stream that the path names.
+    pub(crate) fn stream(&self) -> Result<StreamName, ApiError> {
+        stream_name(self.segment("stream"))
+    }
+
     /// The member of a consumer group that the path names.
     pub(crate) fn member(&self) -> &str {
         self.segment("member")
@@ -141,6 +146,11 @@ impl Call {
 /// Reads a group's name.
 pub(crate) fn group_id(text: &str) -> Result<GroupId, ApiError> {
     text.parse().map_err(|error| ApiError::new(Cause::InvalidName, format!("group {text:?}: {error}")))
+}
+
+/// Reads a stream's name.
+pub(crate) fn stream_name(text: &str) -> Result<StreamName, ApiError> {
+    text.parse().map_err(|error| ApiError::new(Cause::InvalidName, format!("stream {text:?}: {error}")))
 }
 
 /// Reads a topic's name.

@@ -2,6 +2,7 @@
 
 mod cluster;
 pub(crate) mod groups;
+pub(crate) mod streams;
 
 use std::collections::BTreeMap;
 

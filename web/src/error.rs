@@ -5,6 +5,7 @@
 
 mod from_broker;
 mod from_groups;
+mod from_streams;
 
 use std::fmt;
 
@@ -83,6 +84,8 @@ causes! {
     NoConsumer => 404, 40403;
     /// There is no such consumer group.
     NoGroup => 404, 40405;
+    /// There is no such stream.
+    NoStream => 404, 40406;
     /// The route exists, the method does not.
     MethodNotAllowed => 405, 405;
     /// Nothing in `Accept` can be served.
@@ -111,6 +114,8 @@ causes! {
     DeliveryUnknown => 409, 40910;
     /// Nothing was committed, or the position is outside the log, and `auto.offset.reset` is `none`: seek first.
     NoPosition => 409, 40911;
+    /// There is a stream of this name.
+    StreamExists => 409, 40912;
     /// The body or a record is too large.
     TooLarge => 413, 413;
     /// The request target is too long.
@@ -127,6 +132,8 @@ causes! {
     Undecodable => 422, 42207;
     /// The raw batches are damaged or break a rule.
     InvalidBatch => 422, 42208;
+    /// The declaration of a stream is refused; `path`, or `line` and `column`, say where.
+    InvalidStream => 422, 42209;
     /// Too much is in flight; nothing was written.
     Overloaded => 429, 429, retry 1;
     /// The headers are too large.

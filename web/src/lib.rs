@@ -2,8 +2,8 @@
 //!
 //! Three surfaces over the same handles: the [simple one](simple), the REST Proxy v2 one with
 //! stateless reads ([`topics`], [`produce`], [`records`]) and [`consumers`], and the fast path
-//! ([`batches`], [`ndjson`]); beside them consumer [`groups`], [`admin`], [`cluster`] and [`health`]. Every request enters and leaves
-//! through [`edge`], the routes are one table in [`routes`], and everything that can go wrong is
+//! ([`batches`], [`ndjson`]); beside them consumer [`groups`], [`streams`], [`admin`], [`cluster`] and [`health`]. Every request
+//! enters and leaves through [`edge`], the routes are one table in [`routes`], and everything that can go wrong is
 //! one table in [`error`].
 //!
 //! A handler parses, calls a handle, and maps the result. No handler holds state; what is shared is
@@ -35,6 +35,7 @@ mod reply;
 mod routes;
 mod simple;
 mod state;
+mod streams;
 mod time_text;
 mod topics;
 

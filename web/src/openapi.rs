@@ -17,7 +17,7 @@ use crate::{
     error::{ApiError, Cause},
     groups, health,
     media_type::JSON,
-    produce, producers, records, replicas, simple, topics,
+    produce, producers, records, replicas, simple, streams, topics,
 };
 
 /// Every route of the API. A test holds it against the table of routes.
@@ -34,6 +34,7 @@ use crate::{
         (name = "records", description = "Produce and read"),
         (name = "consumers", description = "Consumer instances (REST Proxy v2); any broker serves any instance"),
         (name = "groups", description = "Consume with one call; consumer groups and their lag"),
+        (name = "streams", description = "Window queries over the records of a topic"),
         (name = "admin", description = "Create, change and delete topics; move partitions, take brokers out of service"),
         (name = "cluster", description = "Brokers and the cluster"),
         (name = "operations", description = "Probes, metrics, this document"),
@@ -51,6 +52,8 @@ use crate::{
         consumers::positions::beginning, consumers::positions::end,
         groups::list, groups::describe::describe, groups::delete, groups::offsets::read, groups::offsets::delete,
         groups::seek::seek, groups::commits::commit, groups::remove_member, groups::records::read,
+        streams::create, streams::explain, streams::list, streams::describe, streams::replace, streams::pause,
+        streams::resume, streams::delete, streams::windows::read, streams::events::read,
         producers::create, admin::create, admin::delete, admin::alter,
         admin::partitions::move_leader, admin::partitions::move_replicas, admin::partitions::cancel_move,
         admin::brokers::drain, admin::brokers::remove, admin::brokers::rebalance,

@@ -21,7 +21,7 @@ use crate::{
     error::{ApiError, Cause},
     groups, health, openapi, produce, producers, records, replicas, simple,
     state::AppState,
-    topics,
+    streams, topics,
 };
 
 /// A handler's answer on its way.
@@ -124,6 +124,21 @@ routes! {
     "/groups/{group}/commits" => { POST groups::commits::commit as Consumers; }
     "/groups/{group}/members/{member}" => { DELETE groups::remove_member as Groups; }
     "/groups/{group}/topics/{topic}/records" => { GET groups::records::read as Poll; }
+
+    "/streams" => {
+        GET streams::list as Streams;
+        POST streams::create as Streams;
+    }
+    "/streams/explain" => { POST streams::explain as Streams; }
+    "/streams/{stream}" => {
+        GET streams::describe as Streams;
+        PUT streams::replace as Streams;
+        DELETE streams::delete as Streams;
+    }
+    "/streams/{stream}/pause" => { POST streams::pause as Streams; }
+    "/streams/{stream}/resume" => { POST streams::resume as Streams; }
+    "/streams/{stream}/windows" => { GET streams::windows::read as Streams; }
+    "/streams/{stream}/events" => { GET streams::events::read as Streams; }
 
     "/producers" => { POST producers::create as Producers; }
 
@@ -287,7 +302,7 @@ mod tests {
         for (index, route) in ROUTES.iter().enumerate() {
             let path = route.path.replace("{topic}", "t").replace("{partition}", "0").replace("{file}", "f");
             let path = path.replace("{broker}", "0").replace("{group}", "g").replace("{instance}", "i");
-            let path = path.replace("{member}", "m");
+            let path = path.replace("{member}", "m").replace("{stream}", "s");
             assert!(ROUTES.iter().position(|other| other.takes(&path)) == Some(index), "{path}");
         }
     }

@@ -139,3 +139,12 @@ fn broken_text_is_refused_where_it_breaks() {
         assert!(error.to_string().contains(message), "{error}");
     }
 }
+
+#[test]
+fn a_view_has_a_name() {
+    let select = "SELECT COUNT(*) AS n FROM TUMBLE(t, ts, '1h') GROUP BY window_start";
+    let error = crate::compile_view(select).unwrap_err();
+    assert_eq!((error.line, error.column), (1, 1), "{error}");
+    let view = crate::compile_view(&format!("CREATE MATERIALIZED VIEW v AS {select}")).unwrap();
+    assert_eq!(view.name.as_str(), "v");
+}

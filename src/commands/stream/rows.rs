@@ -94,7 +94,7 @@ impl RowWriter {
 }
 
 /// A time for people: without milliseconds when there are none.
-fn time_cell(ms: i64) -> String {
+pub(super) fn time_cell(ms: i64) -> String {
     let magnitude = Duration::from_millis(ms.unsigned_abs());
     let time = if ms < 0 { UNIX_EPOCH.checked_sub(magnitude) } else { UNIX_EPOCH.checked_add(magnitude) };
     // Years before 1970 and after 9999 are no RFC 3339 to humantime.
@@ -106,7 +106,8 @@ fn time_cell(ms: i64) -> String {
     }
 }
 
-fn cell(value: &Value) -> String {
+/// A value for people.
+pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),

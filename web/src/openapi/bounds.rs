@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 /// Names of topics, as [`pubg1_model::TopicName`] accepts them.
 const TOPIC: &str = "^[A-Za-z0-9._-]{1,249}$";
-/// Names of consumer groups, of their instances, and of those members that are instances.
+/// Names of consumer groups, of their instances, of those members that are instances, and of streams.
 const NAME: &str = "^[A-Za-z0-9._-]{1,200}$";
 /// Consumer tokens.
 const TOKEN: &str = "^1[A-Za-z0-9_-]{1,4000}$";
@@ -47,11 +47,11 @@ fn complete_parameter(parameter: &mut Map<String, Value>) {
     }
     match name.as_str() {
         "Consumer-Token" => drop(schema.insert("pattern".to_owned(), TOKEN.into())),
-        "Last-Event-ID" if schema.get("type").is_some_and(is_text) => {
+        "Last-Event-ID" if schema.get("type").is_some_and(is_text) && !schema.contains_key("pattern") => {
             schema.insert("pattern".to_owned(), TOKEN.into());
         }
         "topic" => drop(schema.insert("pattern".to_owned(), TOPIC.into())),
-        "group" | "instance" | "member" => drop(schema.insert("pattern".to_owned(), NAME.into())),
+        "group" | "instance" | "member" | "stream" => drop(schema.insert("pattern".to_owned(), NAME.into())),
         "file" => drop(schema.insert("pattern".to_owned(), FILE.into())),
         "Producer-Epoch" => drop(schema.insert("maximum".to_owned(), i16::MAX.into())),
         _ => {}
