@@ -43,6 +43,7 @@ use crate::{
     replica_states::{ReplicaStates, boot_id},
     replicator::{Sessions, Sources},
     rpc::{self, Rpc, Services},
+    streams::{StreamTasks, start_streams},
 };
 use placement::Placement;
 
@@ -240,10 +241,11 @@ fn start_on(
         metadata: metadata.clone(),
         groups: groups.clone(),
         controller: controller.clone(),
+        streams: StreamTasks::new(Arc::clone(&node)),
     };
     rpc::start(services.clone(), network, &handles.transport);
     let placement = Placement::new(Arc::clone(&node), metadata.clone(), groups.clone(), handles.clone());
-    handles.control.spawn(run(placement, controller, data_dir.partitions()));
+    handles.control.spawn(run(placement, services.clone(), data_dir.partitions()));
 
     node.sources.start(&node, handles.partitions().to_vec(), handles.control.clone());
     let running = Running { threads, data_dir };
@@ -264,10 +266,10 @@ fn group(node: &NodeContext) -> GroupConfig {
 
 /// The life of a broker on its control arbiter: bring up, then follow the cluster image. During a drain nothing comes or
 /// goes any more, but who leads is still told: others may need the replicas here until they are closed.
-async fn run(mut placement: Placement, controller: ControllerHandle, partitions_dir: std::path::PathBuf) {
+async fn run(mut placement: Placement, services: Services, partitions_dir: std::path::PathBuf) {
     let (node, metadata) = (Arc::clone(&placement.node), placement.metadata.clone());
     let arbiters = placement.arbiters.clone();
-    start_controller(&controller, arbiters.metadata.clone(), &arbiters.control);
+    start_controller(&services.controller, arbiters.metadata.clone(), &arbiters.control);
     metadata.opened().await;
     if !registration::register(&node, &metadata).await {
         return;
@@ -277,6 +279,7 @@ async fn run(mut placement: Placement, controller: ControllerHandle, partitions_
     placement::remove_leftovers(&node, &metadata, partitions_dir).await;
     node.enter(Phase::Recovering);
     start_group_coordinator(&placement.groups, &placement.arbiters.control);
+    start_streams(&Arc::new(services), &placement.arbiters);
     actix_rt::spawn(maintain(Arc::clone(&node)));
     actix_rt::spawn(watch_followers(Arc::clone(&node)));
     // Marked as seen before anything is placed, so that no image is missed.

@@ -66,6 +66,7 @@ mod replica_states;
 mod replicator;
 mod rpc;
 mod storage_errors;
+mod streams;
 mod supervision;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

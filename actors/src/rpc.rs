@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use crate::{
     arbiters::Place, controller::ControllerHandle, fatal::FatalError, group_coordinator::GroupCoordinatorHandle,
-    metadata::MetadataHandle, node::NodeContext,
+    metadata::MetadataHandle, node::NodeContext, streams::StreamTasks,
 };
 use dispatch::Dispatcher;
 use lanes::{Lane, Lanes};
@@ -61,6 +61,8 @@ pub(crate) mod kind {
     pub(crate) const CLIENT: std::ops::RangeInclusive<u16> = 30..=39;
     /// Consumer groups, 40 to 49: to the coordinator of a group.
     pub(crate) const GROUPS: std::ops::RangeInclusive<u16> = 40..=49;
+    /// Streams, 50 to 59: to the broker that runs a task.
+    pub(crate) const STREAMS: std::ops::RangeInclusive<u16> = 50..=59;
 }
 
 /// What the answers of a broker are made from.
@@ -70,6 +72,7 @@ pub(crate) struct Services {
     pub(crate) metadata: MetadataHandle,
     pub(crate) groups: GroupCoordinatorHandle,
     pub(crate) controller: ControllerHandle,
+    pub(crate) streams: StreamTasks,
 }
 
 /// Why a request has no answer.

@@ -57,7 +57,7 @@ pub(crate) struct DeathGuard {
 }
 
 impl DeathGuard {
-    fn new() -> (Self, oneshot::Receiver<Exit>) {
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Exit>) {
         let (announce, exit) = oneshot::channel();
         (Self { exit: Exit::Died, announce: Some(announce) }, exit)
     }
@@ -79,19 +79,19 @@ impl Drop for DeathGuard {
 
 /// Restarts within a sliding window: pure, so that its arithmetic can be tested.
 #[derive(Debug)]
-struct RestartHistory {
+pub(crate) struct RestartHistory {
     policy: RestartPolicy,
     restarts: VecDeque<Instant>,
 }
 
 impl RestartHistory {
-    fn new(policy: RestartPolicy) -> Self {
+    pub(crate) fn new(policy: RestartPolicy) -> Self {
         Self { policy, restarts: VecDeque::new() }
     }
 
     /// The pause before the restart for a death at `now`, `jitter` of 0..=1 of it taken off up to a
     /// half; `None` when there were too many.
-    fn on_death(&mut self, now: Instant, jitter: f64) -> Option<Duration> {
+    pub(crate) fn on_death(&mut self, now: Instant, jitter: f64) -> Option<Duration> {
         while self.restarts.front().is_some_and(|&at| now.duration_since(at) >= self.policy.window) {
             self.restarts.pop_front();
         }

@@ -75,3 +75,13 @@ pub fn panic_metadata(broker: &BrokerHandle) {
 pub fn panic_group_coordinator(broker: &BrokerHandle) {
     broker.panic_group_coordinator();
 }
+
+/// Makes the actor panic that starts and ends the tasks of streams.
+pub fn panic_streams(broker: &BrokerHandle) {
+    broker.panic_streams();
+}
+
+/// Makes every task of a stream on this broker panic.
+pub fn panic_stream_tasks(broker: &BrokerHandle) {
+    broker.panic_stream_tasks();
+}

@@ -245,8 +245,6 @@ families! {
         "Records that a task of a stream has read, by what became of them.";
     STREAM_ROWS: Counter, Count, Streams, "pubg1_stream_rows_total", ["stream", "task"],
         "Rows that a task of a stream has published.";
-    STREAM_CORRECTIONS: Counter, Count, Streams, "pubg1_stream_corrections_total", ["stream", "task"],
-        "Rows that a task of a stream has published in place of earlier ones.";
     STREAM_COMMITS: Counter, Count, Streams, "pubg1_stream_commits_total", ["stream", "task"],
         "Commits of a task of a stream.";
     STREAM_FENCED: Counter, Count, Streams, "pubg1_stream_fenced_total", ["stream", "task"],

@@ -33,7 +33,6 @@ label_values! {
 pub struct StreamMetrics {
     records: IntCounterVec,
     rows: IntCounterVec,
-    corrections: IntCounterVec,
     commits: IntCounterVec,
     fenced: IntCounterVec,
     commit_duration: HistogramVec,
@@ -51,7 +50,6 @@ impl StreamMetrics {
         Ok(StreamMetrics {
             records: families.counter_vec(&catalogue::STREAM_RECORDS)?,
             rows: families.counter_vec(&catalogue::STREAM_ROWS)?,
-            corrections: families.counter_vec(&catalogue::STREAM_CORRECTIONS)?,
             commits: families.counter_vec(&catalogue::STREAM_COMMITS)?,
             fenced: families.counter_vec(&catalogue::STREAM_FENCED)?,
             commit_duration: families.histogram_vec(&catalogue::STREAM_COMMIT_DURATION, &buckets::REQUEST_SECONDS)?,
@@ -75,7 +73,6 @@ impl StreamMetrics {
         StreamTaskSeries {
             records: StreamOutcome::ALL.iter().map(outcome).collect(),
             rows: self.rows.with_label_values(&labels),
-            corrections: self.corrections.with_label_values(&labels),
             commits: self.commits.with_label_values(&labels),
             fenced: self.fenced.with_label_values(&labels),
             commit_duration: self.commit_duration.with_label_values(&labels),
@@ -87,7 +84,7 @@ impl StreamMetrics {
             idle: self.idle.with_label_values(&labels),
             restore_duration: self.restore_duration.with_label_values(&labels),
             _end: Removal {
-                counters: [&self.rows, &self.corrections, &self.commits, &self.fenced].map(Clone::clone),
+                counters: [&self.rows, &self.commits, &self.fenced].map(Clone::clone),
                 records: self.records.clone(),
                 durations: self.commit_duration.clone(),
                 whole: [&self.input_lag, &self.open_windows, &self.groups, &self.state_bytes, &self.idle]
@@ -104,8 +101,6 @@ pub struct StreamTaskSeries {
     records: Vec<IntCounter>,
     /// Rows that were published.
     pub rows: IntCounter,
-    /// Those among them that replace an earlier one.
-    pub corrections: IntCounter,
     /// Commits.
     pub commits: IntCounter,
     /// Commits that were refused because another broker leads.
@@ -170,7 +165,7 @@ impl StreamTaskSeries {
 /// Takes the series out of their families.
 struct Removal {
     labels: [String; 2],
-    counters: [IntCounterVec; 4],
+    counters: [IntCounterVec; 3],
     records: IntCounterVec,
     durations: HistogramVec,
     whole: [IntGaugeVec; 5],

@@ -11,6 +11,7 @@ use crate::{
     metadata::MetadataHandle,
     node::{NodeContext, Phase},
     partition::{Drain, PartitionStatus},
+    streams::StreamTasks,
 };
 
 /// Refuses new work from now on and lets long polls go.
@@ -27,11 +28,13 @@ pub(crate) async fn drain(
     node: &Arc<NodeContext>,
     metadata: &MetadataHandle,
     groups: &GroupCoordinatorHandle,
+    streams: &StreamTasks,
     running: Running,
     patience: Duration,
 ) -> DrainReport {
     let deadline = Instant::now() + patience;
     let mut unfinished = Vec::new();
+    within(deadline, "streams", streams.quiesce(), &mut unfinished).await;
     within(deadline, "group coordinator", groups.quiesce(), &mut unfinished).await;
     close_partitions(node, deadline, &mut unfinished).await;
     let mut removals = node.removals.subscribe();

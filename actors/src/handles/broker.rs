@@ -312,6 +312,7 @@ impl BrokerHandle {
                 &self.0.services.node,
                 &self.0.services.metadata,
                 &self.0.services.groups,
+                &self.0.services.streams,
                 running,
                 deadline,
             )
@@ -348,6 +349,16 @@ impl BrokerHandle {
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn panic_group_coordinator(&self) {
         self.0.services.groups.inject_panic();
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn panic_streams(&self) {
+        self.0.services.streams.inject_panic();
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn panic_stream_tasks(&self) {
+        self.0.services.streams.panic_tasks();
     }
 
     #[cfg(test)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pubg1_model::{StreamName, streams::document::StreamDocument};
 
-use crate::{errors::StreamError, rpc::Services};
+use crate::{errors::StreamError, rpc::Services, streams};
 
 pub use types::{
     StreamDescription, StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState,
@@ -24,17 +24,13 @@ impl StreamsHandle {
         Self { services }
     }
 
-    fn not_ready<T>(&self) -> Result<T, StreamError> {
-        Err(StreamError::NotReady { retry_after_ms: self.services.node.retry_after_ms() })
-    }
-
     /// Declares a stream, creates its topics and starts it. Its output and late topics are used as they are when they
     /// exist already.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn create(&self, _document: StreamDocument) -> Result<StreamDescription, StreamError> {
-        self.not_ready()
+    pub async fn create(&self, document: StreamDocument) -> Result<StreamDescription, StreamError> {
+        streams::create(&self.services, document).await
     }
 
     /// The streams of the cluster, by name. No other broker is asked.
@@ -42,39 +38,39 @@ impl StreamsHandle {
     /// # Errors
     /// [`StreamError::NotReady`].
     pub fn list(&self) -> Result<Vec<StreamListing>, StreamError> {
-        self.not_ready()
+        streams::list(&self.services)
     }
 
     /// A stream, and what its tasks say; of a task that does not answer in time, nothing is known.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn describe(&self, _name: &StreamName) -> Result<StreamDescription, StreamError> {
-        self.not_ready()
+    pub async fn describe(&self, name: &StreamName) -> Result<StreamDescription, StreamError> {
+        streams::describe(&self.services, name).await
     }
 
     /// Has a stream stand still. Nothing that it knows is lost. One that is paused already stays so.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn pause(&self, _name: &StreamName) -> Result<StreamDescription, StreamError> {
-        self.not_ready()
+    pub async fn pause(&self, name: &StreamName) -> Result<StreamDescription, StreamError> {
+        streams::pause(&self.services, name).await
     }
 
     /// Has a paused stream go on where it stopped, whyever it did.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn resume(&self, _name: &StreamName) -> Result<StreamDescription, StreamError> {
-        self.not_ready()
+    pub async fn resume(&self, name: &StreamName) -> Result<StreamDescription, StreamError> {
+        streams::resume(&self.services, name).await
     }
 
     /// Deletes a stream and what it knows. Its output and late topics stay.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn delete(&self, _name: &StreamName) -> Result<(), StreamError> {
-        self.not_ready()
+    pub async fn delete(&self, name: &StreamName) -> Result<(), StreamError> {
+        streams::delete(&self.services, name).await
     }
 
     /// Replaces the declaration of a stream: the next generation is computed beside the present one, from its own
@@ -82,20 +78,16 @@ impl StreamsHandle {
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn replace(
-        &self,
-        _name: &StreamName,
-        _document: StreamDocument,
-    ) -> Result<StreamDescription, StreamError> {
-        self.not_ready()
+    pub async fn replace(&self, name: &StreamName, document: StreamDocument) -> Result<StreamDescription, StreamError> {
+        streams::replace(&self.services, name, document).await
     }
 
     /// The windows of a stream: those that are open, as they are now, and those that are closed and still kept.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn windows(&self, _name: &StreamName, _query: WindowsQuery) -> Result<WindowsAnswer, StreamError> {
-        self.not_ready()
+    pub async fn windows(&self, name: &StreamName, query: WindowsQuery) -> Result<WindowsAnswer, StreamError> {
+        streams::windows(&self.services, name, query).await
     }
 }
 

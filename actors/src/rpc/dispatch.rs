@@ -10,7 +10,7 @@ use pubg1_transport::{Handler, Peer, Request, Response};
 use super::{Services, kind, not_understood, respond, sealed, unknown};
 use crate::{
     controller::{self, FenceBatch},
-    forward, group_coordinator, partition, replicator,
+    forward, group_coordinator, partition, replicator, streams,
 };
 
 /// How long a fence waits for the image that it is about.
@@ -52,6 +52,7 @@ impl Dispatcher {
             kind if kind::REPLICATION.contains(&kind) => replicator::answer(&self.services, peer, request).await,
             kind if kind::CLIENT.contains(&kind) => forward::answer(&self.services, peer, request).await,
             kind if kind::GROUPS.contains(&kind) => group_coordinator::answer(&self.services, peer, request).await,
+            kind if kind::STREAMS.contains(&kind) => streams::answer(&self.services, request).await,
             _ => unknown(),
         }
     }

@@ -128,7 +128,7 @@ mod tests {
         for kind in kind::REPLICATION {
             assert_eq!(Lane::of(kind), Lane::Replication, "{kind}");
         }
-        for kind in kind::CLIENT.chain(kind::GROUPS) {
+        for kind in kind::CLIENT.chain(kind::GROUPS).chain(kind::STREAMS) {
             assert_eq!(Lane::of(kind), Lane::Clients, "{kind}");
         }
     }

@@ -1,0 +1,1 @@
+//! Streams through the handle of a broker, with the real log underneath.
