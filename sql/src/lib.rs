@@ -35,6 +35,9 @@ pub const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// is long, and are walked recursively.
 pub const TOKENS_MAX: usize = 2_000;
 
+/// What a query is called while everything else about it is judged.
+const UNNAMED: &str = "unnamed";
+
 /// The stack of the thread that compiles. The parser recurses up to 50 deep with large frames: more than the usual
 /// 2 MiB in an unoptimised build.
 const STACK_BYTES: usize = 16 << 20;
@@ -68,12 +71,13 @@ fn compile_aside(text: &str, default_name: Option<&str>) -> Result<StreamDocumen
 
 fn compile_here(text: &str, default_name: Option<&str>) -> Result<StreamDocument, SqlError> {
     let statement = statement::read(text)?;
+    let (document, places) = select::document(&statement, default_name.unwrap_or(UNNAMED))?;
+    let document = StreamDocument::from_value(&document).map_err(|error| places.refusal(&error))?;
     if statement.name.is_none() && default_name.is_none() {
         let error = SqlError::new(Location::new(1, 1), "the query has no name");
         return Err(error.hint("CREATE MATERIALIZED VIEW name AS SELECT …"));
     }
-    let (document, places) = select::document(&statement, default_name.unwrap_or_default())?;
-    StreamDocument::from_value(&document).map_err(|error| places.refusal(&error))
+    Ok(document)
 }
 
 #[cfg(test)]

@@ -16,3 +16,4 @@ mod life;
 mod lost_answer;
 mod simple_surface;
 mod stream_run;
+mod streams;

@@ -116,6 +116,8 @@ causes! {
     NoPosition => 409, 40911;
     /// There is a stream of this name.
     StreamExists => 409, 40912;
+    /// A stream needs the topic: delete the stream first.
+    TopicInUse => 409, 40913;
     /// The body or a record is too large.
     TooLarge => 413, 413;
     /// The request target is too long.

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use pubg1_model::{BrokerId, TopicName, cluster::MetadataError};
+use pubg1_model::{BrokerId, StreamName, TopicName, cluster::MetadataError};
 
 use super::LookupError;
 use crate::fatal::FatalError;
@@ -237,6 +237,14 @@ pub enum DeleteTopicError {
     /// No such topic.
     #[error("there is no topic {0}")]
     UnknownTopic(TopicName),
+    /// A stream needs it.
+    #[error("stream {stream} needs topic {topic}; delete the stream first")]
+    InUse {
+        /// The topic.
+        topic: TopicName,
+        /// The stream.
+        stream: StreamName,
+    },
     /// Not now.
     #[error(transparent)]
     Unavailable(#[from] MetadataUnavailable),

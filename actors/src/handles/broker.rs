@@ -196,6 +196,9 @@ impl BrokerHandle {
         let id = self.topic_id(topic).ok_or_else(unknown)?;
         match self.0.services.metadata.propose(MetadataCommand::DeleteTopic { id }).await {
             Ok(_) => Ok(()),
+            Err(ProposeError::Refused(MetadataError::TopicInUse { topic, stream })) => {
+                Err(DeleteTopicError::InUse { topic, stream })
+            }
             Err(ProposeError::Refused(_)) => Err(unknown()),
             Err(ProposeError::Unavailable(error)) => Err(error.into()),
         }

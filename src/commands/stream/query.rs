@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_refusal_shows_the_place() {
-        let error = document_of("q.sql", "SELECT a\nFROM nowhere(b)", None).unwrap_err();
+        let error = document_of("q.sql", "SELECT a\nFROM nowhere(b)", Some("q")).unwrap_err();
         assert_eq!(error.exit_code(), 2);
         let text = error.to_string();
         assert!(text.starts_with("q.sql:2:6: NOWHERE is no window"), "{text}");

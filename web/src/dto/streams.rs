@@ -34,7 +34,7 @@ pub(crate) struct SqlText {
 /// The document of a stream. `docs/STREAMS.md` has what its members are made of.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"version": 1, "name": "by_origin", "input": {"topic": "flights"},
+#[schema(example = json!({"version": 1, "name": "by_origin", "input": {"topic": "pubg1"},
     "window": {"kind": "tumbling", "size": "1h"}, "group_by": [{"name": "origin", "value": {"field": "origin"}}],
     "aggregates": [{"name": "n", "function": "count"}]}))]
 #[expect(dead_code, reason = "describes what the documents' own reader takes")]

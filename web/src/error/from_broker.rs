@@ -168,6 +168,7 @@ impl From<DeleteTopicError> for ApiError {
             DeleteTopicError::Unavailable(error) => return error.into(),
             DeleteTopicError::Internal(_) => Cause::InternalTopic,
             DeleteTopicError::UnknownTopic(_) => Cause::NoTopic,
+            DeleteTopicError::InUse { .. } => Cause::TopicInUse,
         };
         Self::new(cause, error.to_string())
     }

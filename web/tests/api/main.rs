@@ -20,5 +20,6 @@ mod polls;
 mod raw_http;
 mod reads;
 mod simple;
+mod streams;
 mod topics;
 mod v2;

@@ -1,0 +1,269 @@
+//! Streams as a client sees them: declared, watched, read, followed, replaced and deleted.
+
+use std::time::Duration;
+
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+
+use crate::harness::{Api, Reply, V2_JSON};
+
+const SQL: &str = "CREATE MATERIALIZED VIEW busy WITH (max_out_of_order = '0s', idle_timeout = '10m') AS
+    SELECT page, COUNT(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '10' SECOND) GROUP BY page, window_start";
+/// How long anything may take before the test is a failure.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn declare(api: &Api, sql: &str) -> Reply {
+    api.post_as("/streams", "application/sql", sql.to_owned()).await
+}
+
+/// A click on a page, in one of two partitions.
+async fn click(api: &Api, partition: u32, page: &str, ts: u64) {
+    let body = json!({"records": [{"value": {"page": page, "ts": ts}}]});
+    api.post_as(&format!("/topics/clicks/partitions/{partition}"), V2_JSON, body.to_string()).await.ok();
+}
+
+/// Asks until the answer is as it should be.
+async fn until(api: &Api, path: &str, condition: impl Fn(&Value) -> bool) -> Value {
+    let asking = async {
+        loop {
+            let reply = api.get(path).await;
+            if reply.status == 200 && condition(&reply.json()) {
+                return reply.json();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(DEADLINE, asking).await;
+    waited.unwrap_or_else(|_| panic!("{path} did not become as expected"))
+}
+
+fn len(list: &Value) -> usize {
+    list.as_array().map_or(0, Vec::len)
+}
+
+/// A client's side of an event stream.
+struct Events {
+    response: Response,
+    buffer: String,
+}
+
+impl Events {
+    async fn open(api: &Api, query: &str, last_event_id: Option<&str>) -> Self {
+        let mut request = api.request(Method::GET, &format!("/streams/busy/events?{query}"));
+        if let Some(id) = last_event_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, buffer: String::new() }
+    }
+
+    /// The next event of this name: its id and its data.
+    async fn next(&mut self, name: &str) -> (String, Value) {
+        let reading = async {
+            loop {
+                while let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                    let block = block.to_owned();
+                    self.buffer = rest.to_owned();
+                    let field =
+                        |field: &str| block.lines().find_map(|line| line.strip_prefix(field)).map(str::to_owned);
+                    if field("event: ").as_deref() == Some(name) {
+                        let data = serde_json::from_str(&field("data: ").unwrap()).unwrap();
+                        return (field("id: ").unwrap(), data);
+                    }
+                }
+                let chunk = self.response.chunk().await.unwrap().expect("the stream goes on");
+                self.buffer.push_str(std::str::from_utf8(&chunk).unwrap());
+            }
+        };
+        tokio::time::timeout(DEADLINE, reading).await.expect("an event comes")
+    }
+
+    /// The next row.
+    async fn row(&mut self) -> (String, Value) {
+        let (id, mut record) = self.next("record").await;
+        (id, record["value"].take())
+    }
+}
+
+#[actix_rt::test]
+async fn declarations_are_explained_in_every_form() {
+    let api = Api::start().await;
+    let explained = api.post_as("/streams/explain", "application/sql", SQL).await.ok();
+    assert_eq!(explained["document"]["name"], "busy");
+    assert!(explained["explanation"].as_array().unwrap().contains(&json!(["stream", "busy"])), "{explained}");
+    for body in [explained["document"].to_string(), json!({"sql": SQL}).to_string()] {
+        assert_eq!(api.post("/streams/explain", body).await.ok(), explained);
+    }
+    let select = SQL.split_once(" AS\n").unwrap().1;
+    let named = api.post("/streams/explain", json!({"sql": select, "name": "s"}).to_string()).await.ok();
+    assert_eq!(named["document"]["name"], "s");
+    assert_eq!(api.post_as("/streams/explain?name=t", "text/plain", select).await.ok()["document"]["name"], "t");
+    api.get("/streams/explain").await.refused(405, 405);
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_is_wrong_with_a_declaration_is_said_with_its_place() {
+    let api = Api::start().await;
+    let error = declare(&api, "SELECT a\nFROM nowhere(b)").await.refused(422, 42209);
+    assert_eq!((&error["line"], &error["column"]), (&json!(2), &json!(6)), "{error}");
+    let select = SQL.split_once(" AS\n").unwrap().1;
+    declare(&api, select).await.refused(422, 42209);
+    for (body, path) in [
+        (json!({"version": 1}), "$.name"),
+        (json!({"version": 2, "name": "s"}), "$.version"),
+        (json!({"sql": null}), "$.version"),
+        (json!({"version": 1, "name": "s", "input": {"topic": "t"}, "window": {"kind": "tumbling"}}), "$.window.size"),
+    ] {
+        let error = api.post("/streams", body.to_string()).await.refused(422, 42209);
+        assert_eq!(error["path"], path, "{error}");
+    }
+    for malformed in ["", "[]", "SELECT", "{\"sql\": 1}", "{\"sql\": \"SELECT\", \"nam\": \"s\"}"] {
+        api.post("/streams", malformed).await.refused(400, 400);
+    }
+    api.post_as("/streams", "application/sql", vec![0xff]).await.refused(400, 400);
+    api.post("/streams?name=a%2Fb", json!({"sql": select}).to_string()).await.refused(400, 400);
+    let reserved = SQL.replace("VIEW busy", "VIEW explain");
+    assert_eq!(declare(&api, &reserved).await.refused(422, 42209)["path"], "$.name");
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn what_is_not_there_is_said_so() {
+    let api = Api::start().await;
+    assert_eq!(api.get("/streams").await.ok(), json!([]));
+    for path in ["/streams/nobody", "/streams/nobody/windows", "/streams/nobody/events"] {
+        api.get(path).await.refused(404, 40406);
+    }
+    for path in ["/streams/nobody/pause", "/streams/nobody/resume"] {
+        api.post(path, "").await.refused(404, 40406);
+    }
+    api.delete("/streams/nobody").await.refused(404, 40406);
+    api.get("/streams/a%20b").await.refused(400, 400);
+    declare(&api, SQL).await.refused(404, 40401);
+    let put = api.request(Method::PUT, "/streams/busy").header("content-type", "application/sql").body(SQL);
+    api.send(put).await.refused(404, 40406);
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_stream_is_declared_watched_and_read() {
+    let api = Api::start().await;
+    api.create_topic("clicks", 2).await;
+    let created = declare(&api, SQL).await;
+    assert_eq!(created.status, 201, "{}", created.text());
+    let created = created.json();
+    for (name, value) in [("stream", json!("busy")), ("state", json!("running")), ("generation", json!(1))] {
+        assert_eq!(created[name], value, "{created}");
+    }
+    assert_eq!((&created["topics"]["input"], &created["topics"]["output"]), (&json!("clicks"), &json!("busy")));
+    declare(&api, SQL).await.refused(409, 40912);
+    let listed = api.get("/streams").await.ok();
+    assert_eq!((len(&listed), &listed[0]["stream"], &listed[0]["input"]), (1, &json!("busy"), &json!("clicks")));
+    for used in ["clicks", "busy"] {
+        api.delete(&format!("/admin/topics/{used}")).await.refused(409, 40913);
+    }
+
+    for (partition, page, ts) in [(0, "/a", 1_000), (0, "/b", 2_000), (1, "/a", 3_000), (0, "/a", 12_000)] {
+        click(&api, partition, page, ts).await;
+    }
+    let stream = until(&api, "/streams/busy", |stream| stream["records"]["read"] == 4 && stream["lag"] == 0).await;
+    assert_eq!((&stream["watermark_ms"], &stream["held_back_by"]), (&json!(3_000), &json!([1])), "{stream}");
+    assert_eq!((len(&stream["partitions"]), &stream["partitions"][0]["leader"]), (2, &json!(0)));
+    let open = until(&api, "/streams/busy/windows?state=open", |windows| len(&windows["windows"]) == 3).await;
+    let shown = |windows: &Value| {
+        let row = |row: &Value| (row["page"].clone(), row["n"].clone(), row["window_start"].clone());
+        windows["windows"].as_array().unwrap().iter().map(row).collect::<Vec<_>>()
+    };
+    let row = |page: &str, n: u64, start: u64| (json!(page), json!(n), json!(start));
+    assert_eq!(shown(&open), [row("/a", 2, 0), row("/b", 1, 0), row("/a", 1, 10_000)]);
+    assert_eq!((len(&open["as_of"]), &open["missing"], &open["more"]), (2, &json!([]), &json!(false)));
+    let one = api.get("/streams/busy/windows?key=/a&from=5000&to=9000&limit=7").await.ok();
+    assert_eq!(shown(&one), [row("/a", 2, 0)]);
+    assert_eq!(api.get("/streams/busy/windows?limit=1").await.ok()["more"], json!(true));
+
+    click(&api, 1, "/c", 25_000).await;
+    let closed = until(&api, "/streams/busy/windows?state=closed", |windows| len(&windows["windows"]) >= 2).await;
+    assert_eq!(shown(&closed)[..2], [row("/a", 2, 0), row("/b", 1, 0)]);
+    assert_eq!(closed["windows"][0]["final"], json!(true));
+    api.get("/streams/busy/windows?state=half").await.refused(400, 400);
+    api.get("/streams/busy/windows?from=soon").await.refused(422, 422);
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn events_go_on_in_every_partition_where_they_were() {
+    let api = Api::start().await;
+    api.create_topic("clicks", 2).await;
+    assert_eq!(declare(&api, SQL).await.status, 201);
+    let mut live = Events::open(&api, "", None).await;
+    let (_, start) = live.next("control").await;
+    assert_eq!((&start["topic"], &start["next_offsets"]), (&json!("busy"), &json!([0, 0])), "{start}");
+    for (partition, page, ts) in [(0, "/a", 1_000), (0, "/b", 1_000), (1, "/c", 1_000), (1, "/d", 1_000)] {
+        click(&api, partition, page, ts).await;
+    }
+    for partition in [0, 1] {
+        click(&api, partition, "/e", 11_000).await;
+    }
+    let page = |row: &Value| row["page"].as_str().unwrap().to_owned();
+    let (mut ids, mut pages) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let (id, row) = live.row().await;
+        ids.push(id);
+        pages.push(page(&row));
+    }
+    let mut sorted = pages.clone();
+    sorted.sort();
+    assert_eq!(sorted, ["/a", "/b", "/c", "/d"], "each once");
+    // After any of them the rest comes, whatever the order of the partitions is then.
+    for (seen, id) in ids.iter().enumerate() {
+        let mut resumed = Events::open(&api, "from=latest", Some(id)).await;
+        let mut rest = Vec::new();
+        for _ in seen + 1..4 {
+            rest.push(page(&resumed.row().await.1));
+        }
+        rest.extend(pages.iter().take(seen + 1).cloned());
+        rest.sort();
+        assert_eq!(rest, sorted, "after {id}");
+    }
+    let mut again = Events::open(&api, "from=earliest", Some(&ids[3])).await;
+    let (_, start) = again.next("control").await;
+    let (_, end) = again.next("control").await;
+    assert_eq!((&start["up_to_date"], &end["up_to_date"]), (&json!(false), &json!(true)), "nothing comes again: {end}");
+    let malformed = api.request(Method::GET, "/streams/busy/events").header("last-event-id", "17");
+    api.send(malformed).await.refused(400, 400);
+    api.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_stream_pauses_goes_on_is_replaced_and_deleted() {
+    let api = Api::start().await;
+    api.create_topic("clicks", 1).await;
+    assert_eq!(declare(&api, SQL).await.status, 201);
+    assert_eq!(api.post("/streams/busy/pause", "").await.ok()["state"], "paused");
+    assert_eq!(api.post("/streams/busy/pause", "").await.ok()["state"], "paused", "twice is once");
+    click(&api, 0, "/a", 1_000).await;
+    assert_eq!(api.post("/streams/busy/resume", "").await.ok()["state"], "running");
+    until(&api, "/streams/busy", |stream| stream["records"]["read"] == 1).await;
+
+    let put = |sql: String| {
+        let request = api.request(Method::PUT, "/streams/busy").header("content-type", "application/sql");
+        api.send(request.body(sql))
+    };
+    let same = put(SQL.to_owned()).await;
+    assert_eq!((same.status, &same.json()["generation"], &same.json()["next"]), (200, &json!(1), &Value::Null));
+    let error = put(SQL.replace("VIEW busy", "VIEW idle")).await.refused(422, 42209);
+    assert_eq!(error["path"], "$.name");
+    let replaced = put(SQL.replace("COUNT(*) AS n", "COUNT(*) AS clicks")).await;
+    assert_eq!((replaced.status, &replaced.json()["next"]["generation"]), (202, &json!(2)), "{}", replaced.text());
+    let switched = until(&api, "/streams/busy", |stream| stream["generation"] == 2).await;
+    assert!(switched["next"].is_null(), "{switched}");
+
+    api.delete("/streams/busy").await.no_content();
+    api.get("/streams/busy").await.refused(404, 40406);
+    assert_eq!(api.get("/streams").await.ok(), json!([]));
+    api.get("/topics/busy").await.ok();
+    api.stop().await;
+}
