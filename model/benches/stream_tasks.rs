@@ -5,6 +5,8 @@
 //! What is measured is the time on the processor. The clock that the task is told goes a millisecond
 //! for each thousand records, so that it commits as often as it would at a million a second.
 
+#![expect(clippy::expect_used, reason = "a benchmark that does not do its work must not have a result")]
+
 #[path = "common/bids.rs"]
 mod bids;
 #[path = "common/processor_time.rs"]
@@ -31,8 +33,6 @@ use processor_time::ProcessorTime;
 const RECORDS: u64 = 1_000_000;
 /// What a producer puts into a batch.
 const BATCH_RECORDS: usize = 500;
-/// What a task is given at once.
-const READ_BYTES: usize = 1 << 20;
 const WINDOW_MS: i64 = 10_000;
 const GROUPS: u64 = 1_000_000;
 const EPOCH: LeaderEpoch = LeaderEpoch::new(1);
@@ -47,12 +47,10 @@ fn log(records: impl Iterator<Item = (i64, Vec<u8>, Vec<u8>)>) -> Vec<u8> {
         let mut batch = BatchBuilder::new(Compression::None);
         for (timestamp_ms, key, value) in records.by_ref().take(BATCH_RECORDS) {
             let record = NewRecord { timestamp_ms, key: Some(&key), value: Some(&value), headers: &[] };
-            if batch.push(&record).is_err() {
-                return log;
-            }
+            batch.push(&record).expect("a record");
         }
         let count = batch.len() as u64;
-        let Ok(batch) = batch.finish(None) else { return log };
+        let batch = batch.finish(None).expect("a batch");
         let mut bytes = batch.bytes().to_vec();
         assign(&mut bytes, next, EPOCH);
         next = next.plus(count);
@@ -64,8 +62,8 @@ fn log(records: impl Iterator<Item = (i64, Vec<u8>, Vec<u8>)>) -> Vec<u8> {
 /// All records of a log, decoded.
 fn each(log: &[u8], mut take: impl FnMut(RecordView<'_>)) {
     for batch in BatchIter::unchecked(log) {
-        let Ok(decoded) = batch.and_then(|batch| batch.decode(INFLATED_BYTES_MAX)) else { return };
-        decoded.records().flatten().for_each(&mut take);
+        let decoded = batch.and_then(|batch| batch.decode(INFLATED_BYTES_MAX)).expect("a batch");
+        decoded.records().for_each(|record| take(record.expect("a record")));
     }
 }
 
@@ -80,44 +78,47 @@ fn auction() -> Expr {
     Expr::Field(FieldPath::dotted("auction"))
 }
 
-fn begun(spec: TaskSpec) -> Option<Task> {
-    let mut task = Task::new(spec).ok()?;
+fn begun(spec: TaskSpec) -> Task {
+    let mut task = Task::new(spec).expect("a plan");
     task.begin(ProducerId(7), Offset::ZERO, None, 0);
-    Some(task)
+    task
 }
 
 /// Runs a task over a log; `commit` takes what it would append and publish.
-fn run(task: &mut Task, log: &[u8], mut commit: impl FnMut(CommitToAppend)) {
-    let (mut at, mut records) = (0, 0_i64);
+fn feed(task: &mut Task, log: &[u8], commit: &mut impl FnMut(CommitToAppend)) {
+    let (mut at, mut records) = (0, 0);
     while at < log.len() {
-        let read = &log[at..log.len().min(at + READ_BYTES)];
-        let Ok(fed) = task.feed(read, records / 1_000) else { return };
+        // It ends a step by itself.
+        let fed = task.feed(&log[at..], records / 1_000).expect("records");
         at += fed.bytes;
         records += i64::try_from(fed.records).unwrap_or(0);
-        let is_full = fed.bytes == 0;
-        if (is_full || task.is_commit_due(records / 1_000)) && !make_commit(task, records / 1_000, &mut commit) {
-            return;
+        if task.is_commit_due(records / 1_000) {
+            make_commit(task, records / 1_000, commit);
         }
     }
-    if task.finish(records / 1_000).is_ok() {
-        make_commit(task, records / 1_000, &mut commit);
-    }
+    make_commit(task, records / 1_000, commit);
 }
 
-fn make_commit(task: &mut Task, now_ms: i64, commit: &mut impl FnMut(CommitToAppend)) -> bool {
-    let Ok(made) = task.commit(EPOCH, now_ms) else { return false };
+fn make_commit(task: &mut Task, now_ms: i64, commit: &mut impl FnMut(CommitToAppend)) {
+    let made = task.commit(EPOCH, now_ms).expect("a commit");
     let number = made.number;
     commit(made);
     task.committed(number);
     task.published(number);
-    true
+}
+
+/// The same, and closes all windows in the end.
+fn run(task: &mut Task, log: &[u8], mut commit: impl FnMut(CommitToAppend)) {
+    feed(task, log, &mut commit);
+    task.finish(i64::MAX).expect("rows");
+    make_commit(task, i64::MAX, &mut commit);
+    assert!(task.status().open.groups == 0 && task.position() > Offset::ZERO, "everything is closed");
 }
 
 /// Both stages: the first's results go to the second as they would through their topic.
 fn run_stages(log: &[u8]) -> usize {
-    let first = begun(spec(auction(), TaskKind::First { partition: 0 }, 1, 1));
-    let second = begun(spec(auction(), TaskKind::Merge { shard: 0 }, 1, 1));
-    let (Some(mut first), Some(mut second)) = (first, second) else { return 0 };
+    let mut first = begun(spec(auction(), TaskKind::First { partition: 0 }, 1, 1));
+    let mut second = begun(spec(auction(), TaskKind::Merge { shard: 0 }, 1, 1));
     let (mut partials, mut next, mut bytes) = (Vec::new(), Offset::ZERO, 0);
     run(&mut first, log, |made| {
         bytes += made.bytes();
@@ -184,9 +185,7 @@ fn speed(criterion: &mut Criterion<ProcessorTime>) {
     for (name, group_by) in [("count by JSON field", auction()), ("count by record key", Expr::Key)] {
         group.bench_function(name, |bench| {
             bench.iter(|| {
-                let Some(mut task) = begun(spec(group_by.clone(), TaskKind::Whole { partition: 0 }, 1, 0)) else {
-                    return 0;
-                };
+                let mut task = begun(spec(group_by.clone(), TaskKind::Whole { partition: 0 }, 1, 0));
                 let mut bytes = 0;
                 run(&mut task, &log, |made| bytes += made.bytes() + outputs_of(&made));
                 bytes
@@ -201,10 +200,17 @@ fn speed(criterion: &mut Criterion<ProcessorTime>) {
 fn restore(criterion: &mut Criterion<ProcessorTime>) {
     let groups = log((0..GROUPS).map(|number| (5, format!("key-{number:012}").into_bytes(), b"{}".to_vec())));
     let spec = spec(Expr::Key, TaskKind::Whole { partition: 0 }, 1, 0);
-    let Some(mut task) = begun(spec.clone()) else { return };
+    let mut task = begun(spec.clone());
     let mut changelog: Vec<Vec<u8>> = Vec::new();
     let before = resident_bytes();
-    feed(&mut task, &groups, &mut changelog);
+    // As its partition keeps it: what a snapshot replaces is deleted.
+    feed(&mut task, &groups, &mut |made| {
+        if made.is_snapshot {
+            changelog.clear();
+        }
+        changelog.extend(made.records);
+    });
+    assert_eq!(task.status().open.groups as u64, GROUPS, "nothing is closed");
     let grown = resident_bytes().saturating_sub(before + changelog_bytes(&changelog));
     let title = format!(
         "{GROUPS} groups, {} MB by its own account, {} MB more resident",
@@ -214,40 +220,18 @@ fn restore(criterion: &mut Criterion<ProcessorTime>) {
     let mut group = criterion.benchmark_group(title);
     group.throughput(Throughput::Elements(GROUPS));
     group.sample_size(10).measurement_time(Duration::from_secs(4)).warm_up_time(Duration::from_secs(1));
+    assert_eq!(replay(&spec, &changelog).status(), task.status(), "everything comes back");
     let name = format!("restore from {} MB in {} records", changelog_bytes(&changelog) >> 20, changelog.len());
     group.bench_function(name, |bench| bench.iter(|| black_box(replay(&spec, &changelog))));
     group.finish();
 }
 
-/// Without closing anything at the end. The changelog is kept as its partition would be: what a snapshot replaces is
-/// deleted.
-fn feed(task: &mut Task, log: &[u8], changelog: &mut Vec<Vec<u8>>) {
-    let (mut at, mut records) = (0, 0);
-    let mut keep = |made: CommitToAppend| {
-        if made.is_snapshot {
-            changelog.clear();
-        }
-        changelog.extend(made.records);
-    };
-    while at < log.len() {
-        let Ok(fed) = task.feed(&log[at..log.len().min(at + READ_BYTES)], records / 1_000) else { return };
-        at += fed.bytes;
-        records += i64::try_from(fed.records).unwrap_or(0);
-        if task.is_commit_due(records / 1_000) && !make_commit(task, records / 1_000, &mut keep) {
-            return;
-        }
-    }
-    make_commit(task, records / 1_000, &mut keep);
-}
-
-fn replay(spec: &TaskSpec, changelog: &[Vec<u8>]) -> usize {
-    let Ok(mut replay) = TaskReplay::new(spec.clone()) else { return 0 };
+fn replay(spec: &TaskSpec, changelog: &[Vec<u8>]) -> Task {
+    let mut replay = TaskReplay::new(spec.clone()).expect("a plan");
     for (offset, value) in (0..).map(Offset::new).zip(changelog) {
-        if replay.apply(value, offset).is_err() {
-            return 0;
-        }
+        replay.apply(value, offset).expect("a changelog");
     }
-    replay.finish().0.status().open.groups
+    replay.finish().0
 }
 
 fn changelog_bytes(changelog: &[Vec<u8>]) -> usize {
