@@ -18,9 +18,9 @@ pub struct StreamLine {
     #[serde(default)]
     pub reason: Option<String>,
     /// What it reads.
-    pub input: String,
+    pub input: TopicName,
     /// Where its rows go.
-    pub output: String,
+    pub output: TopicName,
     /// When it was declared, in milliseconds since 1970.
     #[serde(default)]
     pub created_at: i64,

@@ -51,12 +51,12 @@ impl Client {
         self.json(&Call::new(Method::POST, format!("/streams/{stream}/pause")).again()).await
     }
 
-    /// Has a paused stream go on.
+    /// Has a paused stream go on. One that runs stays so.
     ///
     /// # Errors
     /// As [`Client::get`].
     pub async fn resume_stream(&self, stream: &StreamName) -> Result<StreamReply, ClientError> {
-        self.json(&Call::new(Method::POST, format!("/streams/{stream}/resume"))).await
+        self.json(&Call::new(Method::POST, format!("/streams/{stream}/resume")).again()).await
     }
 
     /// Deletes a stream; the topics that it has written to stay.

@@ -85,8 +85,8 @@ fn table(terminal: Terminal, streams: &[StreamLine]) -> String {
             stream.stream.clone(),
             stream.state.clone(),
             generation,
-            stream.input.clone(),
-            stream.output.clone(),
+            stream.input.to_string(),
+            stream.output.to_string(),
             stream.reason.clone().unwrap_or_default(),
         ]
     });

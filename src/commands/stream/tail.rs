@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeSet,
     io::{self, Write},
+    time::Duration,
 };
 
 use clap::Args;
 use pubg1_model::{PartitionId, StreamName, TopicName, record_batch::BatchError};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::sleep};
 
 use super::shown::ShownRow;
 use crate::{
@@ -26,6 +27,9 @@ the output topic.
 Examples:
   pubg1 stream tail busy
   pubg1 stream tail busy --from earliest --until-end -o json > rows.ndjson";
+
+/// How often it is looked whether the rows go to another topic by now.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// `pubg1 stream tail`.
 #[derive(Clone, Debug, Args)]
@@ -57,35 +61,46 @@ pub enum Begin {
 /// # Errors
 /// The broker's, and [`CommandError::Stdout`] when nobody reads.
 pub(super) async fn run(client: &Client, terminal: Terminal, args: &TailArgs) -> Result<(), CommandError> {
-    let topic = client.stream(&args.name).await?.topics.output;
-    let spans = spans(client, &topic, args).await?;
-    let (mut tasks, events) = consumer::start(client, &topic, &spans);
-    let mut printer = Printer {
-        terminal,
-        left: args.rows.unwrap_or(u64::MAX),
-        printed: 0,
-        buffer: Vec::new(),
-        open: spans.iter().map(|span| span.partition).collect(),
-        waiting: BTreeSet::new(),
-        said_waiting: false,
-        disturbed: false,
-    };
-    let result = tokio::select! {
-        result = printer.print_all(events) => result,
-        _ = tokio::signal::ctrl_c() => Ok(()),
-    };
-    tasks.abort_all();
-    printer.flush()?;
-    result
+    let mut topic = client.stream(&args.name).await?.topics.output;
+    let mut from = args.from;
+    let mut printer = Printer::new(terminal, args.rows);
+    loop {
+        let spans = spans(client, &topic, from, args.until_end).await?;
+        let (mut tasks, events) = consumer::start(client, &topic, &spans);
+        printer.open = spans.iter().map(|span| span.partition).collect();
+        let followed = tokio::select! {
+            result = printer.print_all(events) => result.map(|()| None),
+            _ = tokio::signal::ctrl_c() => Ok(None),
+            topic = moved(client, &args.name, &topic) => Ok(Some(topic)),
+        };
+        tasks.abort_all();
+        printer.flush()?;
+        let Some(next) = followed? else { return Ok(()) };
+        terminal.note(&format!("another generation of the stream took its place: its rows are in {next}"));
+        (topic, from) = (next, Begin::Earliest);
+    }
 }
 
-async fn spans(client: &Client, topic: &TopicName, args: &TailArgs) -> Result<Vec<Span>, CommandError> {
+/// Waits until the rows of a stream go to another topic; which one that is. Who cannot be asked is asked again: that
+/// rows cannot be read either is told by those who read them.
+async fn moved(client: &Client, name: &StreamName, topic: &TopicName) -> TopicName {
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        let streams = client.streams().await.unwrap_or_default();
+        let output = streams.into_iter().find(|stream| stream.stream == name.as_str()).map(|stream| stream.output);
+        if let Some(output) = output.filter(|output| output != topic) {
+            return output;
+        }
+    }
+}
+
+async fn spans(client: &Client, topic: &TopicName, from: Begin, until_end: bool) -> Result<Vec<Span>, CommandError> {
     let mut spans = Vec::new();
     for entry in client.topic(topic).await?.partitions {
         let partition = entry.partition;
         let offsets = client.offsets(topic, partition).await?;
-        let from = if args.from == Begin::Latest { offsets.end_offset } else { offsets.beginning_offset };
-        spans.push(Span { partition, from, until: args.until_end.then_some(offsets.end_offset) });
+        let from = if from == Begin::Latest { offsets.end_offset } else { offsets.beginning_offset };
+        spans.push(Span { partition, from, until: until_end.then_some(offsets.end_offset) });
     }
     Ok(spans)
 }
@@ -102,6 +117,19 @@ struct Printer {
 }
 
 impl Printer {
+    fn new(terminal: Terminal, rows: Option<u64>) -> Self {
+        Self {
+            terminal,
+            left: rows.unwrap_or(u64::MAX),
+            printed: 0,
+            buffer: Vec::new(),
+            open: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            said_waiting: false,
+            disturbed: false,
+        }
+    }
+
     async fn print_all(&mut self, mut events: mpsc::Receiver<Event>) -> Result<(), CommandError> {
         while self.left > 0 {
             let event = match events.try_recv() {

@@ -169,8 +169,10 @@ async fn a_stream_is_declared_watched_and_read() {
     for (partition, page, ts) in [(0, "/a", 1_000), (0, "/b", 2_000), (1, "/a", 3_000), (0, "/a", 12_000)] {
         click(&api, partition, page, ts).await;
     }
-    let stream = until(&api, "/streams/busy", |stream| stream["records"]["read"] == 4 && stream["lag"] == 0).await;
-    assert_eq!((&stream["watermark_ms"], &stream["held_back_by"]), (&json!(3_000), &json!([1])), "{stream}");
+    // What merges hears of the time a commit later.
+    let has_read = |stream: &Value| stream["records"]["read"] == 4 && stream["watermark_ms"] == 3_000;
+    let stream = until(&api, "/streams/busy", has_read).await;
+    assert_eq!((&stream["lag"], &stream["held_back_by"]), (&json!(0), &json!([1])), "{stream}");
     assert_eq!((len(&stream["partitions"]), &stream["partitions"][0]["leader"]), (2, &json!(0)));
     let open = until(&api, "/streams/busy/windows?state=open", |windows| len(&windows["windows"]) == 3).await;
     let shown = |windows: &Value| {
