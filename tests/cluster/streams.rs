@@ -282,7 +282,7 @@ async fn killed_brokers_cost_no_row_and_double_none() {
 
     let mut dice = Dice::new(size("PUBG1_TEST_SEED", 1));
     let (mut elections, mut resumed, mut restarts) = (Vec::new(), Vec::new(), Vec::new());
-    for turn in 0..size("PUBG1_TEST_STREAM_KILLS", 5) {
+    for turn in 0..size("PUBG1_TEST_STREAM_KILLS", 7) {
         airport.whole(&topics).await;
         tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
         let (dead, what) = victims(&airport, &kinds, turn).await;
