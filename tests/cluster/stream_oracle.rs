@@ -1,7 +1,7 @@
 //! What a stream has to have given out: its query over the records of its input, read back partition by partition and
 //! computed here, by the engine without a cluster.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use pubg1::{
     client::{Client, stream_reply::StreamReply},
@@ -119,14 +119,12 @@ impl Oracle {
             let described = client.stream(name).await.ok()?;
             let rows = count(client, &described.topics.output).await?;
             let late = count(client, &described.topics.late).await?;
-            let all = described.records.read == self.stats.read
-                && rows >= self.rows.len() as u64
-                && late >= self.late.len() as u64;
-            all.then_some(described)
+            // What is between the stages is read, too.
+            let is_read = described.partitions.iter().chain(&described.shards).all(|task| task.lag == Some(0));
+            let is_all = rows >= self.rows.len() as u64 && late >= self.late.len() as u64;
+            (is_read && is_all && described.records.read == self.stats.read).then_some(described)
         })
         .await;
-        // Two intervals of commits, in which a task that has something left gives it out.
-        tokio::time::sleep(Duration::from_millis(500)).await;
         client.pause_stream(name).await.expect("it stands still");
 
         let found = read_topic(client, &described.topics.output).await;

@@ -284,7 +284,9 @@ async fn killed_brokers_cost_no_row_and_double_none() {
     let (mut elections, mut resumed, mut restarts) = (Vec::new(), Vec::new(), Vec::new());
     for turn in 0..size("PUBG1_TEST_STREAM_KILLS", 7) {
         airport.whole(&topics).await;
-        tokio::time::sleep(Duration::from_millis(dice.below(300))).await;
+        // At any moment: about two days of flights arrive in a second.
+        let hours = i64::try_from(dice.below(12)).expect("few");
+        results_after(&mut rows, arrivals.latest_ms() + hours * 60 * MINUTE_MS).await;
         let (dead, what) = victims(&airport, &kinds, turn).await;
         let (killed, latest_ms) = (Instant::now(), arrivals.latest_ms());
         airport.cluster.processes.kill(&dead).await.expect("killed");
@@ -332,7 +334,12 @@ async fn a_worker_that_wakes_up_changes_nothing() {
         let latest_ms = arrivals.latest_ms();
         results_after(&mut rows, latest_ms).await;
         println!("broker {sleeper} sleeps; results of others after {:?}", began.elapsed());
-        tokio::time::sleep(Duration::from_secs(seconds).saturating_sub(began.elapsed())).await;
+        let (awake, mut results) = (began + Duration::from_secs(seconds), 0);
+        while let Ok(changed) = tokio::time::timeout_at(awake.into(), rows.changed()).await {
+            changed.expect("rows");
+            results += 1;
+        }
+        println!("{results} times results until it wakes up after {:?}", began.elapsed());
         airport.cluster.processes.node(sleeper).expect("a broker").resume().expect("resumed");
         results_after(&mut rows, arrivals.latest_ms()).await;
         airport.whole(&[changelog.clone(), airport.topic.clone()]).await;
