@@ -65,11 +65,13 @@ step_api() {
     ' "$tools/venv/bin/schemathesis"
 }
 
-# Window queries over the demo's flights, row by row beside DuckDB.
+# Window queries over the demo's flights and over NEXMark's events, row by row beside DuckDB.
 step_streams() {
     scripts/install-check-tools.sh python-tools
     [[ -x ${PUBG1_TEST_BINARY:-target/release/pubg1} ]] || step_build
     "$tools/venv/bin/python" scripts/streams-vs-duckdb
+    [[ -n ${PUBG1_TEST_NEXMARK:-} ]] || cargo build --locked --release --package pubg1-nexmark
+    "$tools/venv/bin/python" scripts/nexmark-vs-duckdb --events 100000
 }
 
 # Advisories need cargo-deny and its database, which take longer to install than all of the rest to run.

@@ -6,6 +6,7 @@ pub mod checker;
 pub mod cluster;
 pub mod flights;
 pub mod report;
+pub mod windows;
 
 use std::{
     path::{Path, PathBuf},

@@ -2,12 +2,14 @@
 //! parser: tumbling windows of ten seconds over bids, by a field of the JSON and by the record key.
 //! What is measured is the time on the processor, so that other work on the machine matters less.
 
+#[path = "common/bids.rs"]
+mod bids;
+#[path = "common/processor_time.rs"]
+mod processor_time;
+
 use std::{collections::HashMap, hint::black_box, sync::Arc, time::Duration};
 
-use criterion::{
-    BatchSize, Criterion, Throughput, criterion_group, criterion_main,
-    measurement::{Measurement, ValueFormatter, WallTime},
-};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use pubg1_model::streams::{
     engine::{InputRecord, Output, WindowEngine},
     json::{Fields, Found},
@@ -15,72 +17,12 @@ use pubg1_model::streams::{
     value::Value,
 };
 
+use bids::{Bid, bids};
+use processor_time::ProcessorTime;
+
 const RECORDS: u64 = 200_000;
 const BATCH: usize = 1000;
 const WINDOW_MS: i64 = 10_000;
-
-/// The time that this thread has run, as Linux counts it.
-struct ProcessorTime;
-
-impl Measurement for ProcessorTime {
-    type Intermediate = u64;
-    type Value = u64;
-
-    fn start(&self) -> u64 {
-        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-        stat.split_whitespace().next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
-    }
-
-    fn end(&self, start: u64) -> u64 {
-        // A clock that is not there measures nothing; criterion does not like zeros.
-        self.start().saturating_sub(start).max(1)
-    }
-
-    fn add(&self, a: &u64, b: &u64) -> u64 {
-        a + b
-    }
-
-    fn zero(&self) -> u64 {
-        0
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of a benchmark")]
-    fn to_f64(&self, value: &u64) -> f64 {
-        *value as f64
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        // Nanoseconds are what wall time is counted in, too.
-        WallTime.formatter()
-    }
-}
-
-struct Bid {
-    time_ms: i64,
-    key: Vec<u8>,
-    value: Vec<u8>,
-}
-
-/// Bids of about 250 bytes, 10,000 a second, on a few thousand auctions that change slowly.
-fn bids() -> Vec<Bid> {
-    let mut state = 1_u64;
-    let mut random = move |below: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % below
-    };
-    (0..RECORDS)
-        .map(|n| {
-            let auction = 1000 + n / 50 + random(100) * random(10);
-            let (bidder, price, extra) = (random(5000), random(1_000_000), random(1 << 30));
-            let time_ms = 1_700_000_000_000 + i64::try_from(n / 10).unwrap_or(0);
-            let value = format!(
-                r#"{{"auction":{auction},"bidder":{bidder},"price":{price},"channel":"channel-{}","url":"https://example.com/item.htm?query=1&channel_id={extra}","date_time":{time_ms},"extra":"{extra:0>90}"}}"#,
-                bidder % 10
-            );
-            Bid { time_ms, key: auction.to_string().into_bytes(), value: value.into_bytes() }
-        })
-        .collect()
-}
 
 fn records(bids: &[Bid]) -> Vec<InputRecord<'_>> {
     fn record((offset, bid): (u64, &Bid)) -> InputRecord<'_> {
@@ -139,7 +81,7 @@ fn run(mut engine: WindowEngine, records: &[InputRecord<'_>], changes: bool) -> 
 }
 
 fn streams(criterion: &mut Criterion<ProcessorTime>) {
-    let bids = bids();
+    let bids: Vec<Bid> = bids(RECORDS).collect();
     let records = records(&bids);
     let mut group = criterion.benchmark_group("streams");
     group.throughput(Throughput::Elements(RECORDS));

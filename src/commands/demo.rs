@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::{
     cluster_process::ClusterLaunch,
-    demo::{self, Launch, Plan, cluster::ClusterPlan},
+    demo::{self, Launch, Plan, cluster::ClusterPlan, windows::WindowCheck},
     error::CommandError,
     terminal::{Terminal, grouped},
 };
@@ -15,10 +15,12 @@ use crate::{
 pub const HELP: &str = "\
 Starts four broker processes on free ports with a temporary data directory, loads the flights that
 left New York in January 2013 (over and over) through changing brokers, and reads them back while
-they are written. On the way it kills the leader of a partition with kill -9, starts it again, kills
+they are written. Meanwhile a window query (flights and delays by origin and hour) runs in the
+cluster, as a stream. On the way it kills the leader of a partition with kill -9, starts it again, kills
 a follower, and starts that one again. Every acknowledged record must be found at the offset that
-its acknowledgement named, and every replica must hold the same bytes. Exit code 1 when a record is
-lost, moved or doubled, or replicas differ.
+its acknowledgement named, every replica must hold the same bytes, and the query's rows must be those
+of a plain computation over the same flights, each once. Exit code 1 when a record is lost, moved or
+doubled, replicas differ, or a row is not right.
 
 With --brokers 1 a lone broker is killed and started again.
 
@@ -81,15 +83,26 @@ pub async fn run(terminal: Terminal, args: DemoArgs) -> Result<(), CommandError>
     let report = report?;
     terminal.print(&report, |report| report.table(terminal))?;
     if report.is_clean() {
-        let text =
-            format!("all {} acknowledged records are where they were acknowledged", grouped(report.acknowledged));
-        terminal.note(&text);
+        let rows = report
+            .windows
+            .as_ref()
+            .map(|windows| format!("; all {} rows of the window query are right", grouped(windows.expected)));
+        let records = grouped(report.acknowledged);
+        let rows = rows.unwrap_or_default();
+        terminal.note(&format!("all {records} acknowledged records are where they were acknowledged{rows}"));
         return Ok(());
     }
     let replicas = report.cluster.as_ref().map(|failures| failures.replica_problems.join("; ")).unwrap_or_default();
     let replicas = if replicas.is_empty() { replicas } else { format!("; {replicas}") };
+    let wrong = report.windows.as_ref().filter(|windows| !windows.is_clean());
+    let rows = wrong.map(|windows| {
+        let WindowCheck { expected, equal, surplus, example, .. } = windows;
+        let example = example.as_deref().unwrap_or_default();
+        format!("; {equal} of {expected} rows of the window query are right, {surplus} are too many: {example}")
+    });
+    let rows = rows.unwrap_or_default();
     Err(CommandError::Failed(format!(
-        "{} of {} acknowledged records are lost, {} moved, {} duplicated{replicas}",
+        "{} of {} acknowledged records are lost, {} moved, {} duplicated{replicas}{rows}",
         report.lost, report.acknowledged, report.moved, report.duplicated
     )))
 }

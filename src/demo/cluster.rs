@@ -1,5 +1,6 @@
 //! The demo with several brokers: the leader of a partition and a follower are killed while records
-//! stream in through changing brokers, both come back, and in the end every replica holds the same.
+//! stream in through changing brokers, both come back, and in the end every replica holds the same, and
+//! a window query that ran meanwhile has given the right rows.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use super::{LiveReader, Restart, end_offsets, flights::Flights, load, read_all, report::Report};
+use super::{LiveReader, Restart, end_offsets, flights::Flights, load, read_all, report::Report, windows};
 use crate::{
     cluster_process::{ClusterLaunch, ClusterProcess},
     error::CommandError,
@@ -113,6 +114,7 @@ pub async fn run(plan: &ClusterPlan, terminal: Terminal) -> Result<Report, Comma
     });
     client.create_topic(&body).await?;
     brokers.wait_led(&topic, WELL_DEADLINE).await?;
+    windows::declare(&client).await?;
 
     let bar = terminal.progress(plan.records, "records");
     let reader = LiveReader::start(&client, &topic, plan.partitions);
@@ -140,6 +142,7 @@ pub async fn run(plan: &ClusterPlan, terminal: Terminal) -> Result<Report, Comma
     let reading = reading.elapsed();
     let firsts = vec![0; usize::try_from(plan.partitions).unwrap_or(0)];
     let copies = last_look::read(&brokers, &topic, None, &firsts, WELL_DEADLINE).await?;
+    let windows = windows::check(&client, &topic, &flights, load.sent).await?;
 
     let restarts = killed_at.into_iter().zip(happenings.iter().filter_map(|happening| happening.restart));
     let restarts = restarts.map(|(acknowledged, ready_after)| Restart { acknowledged, ready_after }).collect();
@@ -147,6 +150,7 @@ pub async fn run(plan: &ClusterPlan, terminal: Terminal) -> Result<Report, Comma
     drop((load, recorder));
     let history = history(entries, copies, firsts, writing_until_us).await;
     report.cluster = Some(failures(plan, &history, happenings));
+    report.windows = Some(windows);
     cluster.end().await?;
     Ok(report)
 }

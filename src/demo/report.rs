@@ -8,6 +8,7 @@ use super::{
     Loaded, Restart,
     checker::{Sighting, Verdict},
     cluster::Failures,
+    windows::WindowCheck,
 };
 use crate::terminal::{Terminal, grouped};
 
@@ -63,6 +64,9 @@ pub struct Report {
     /// What only a cluster has to show.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<Failures>,
+    /// The rows of the window query beside those of a computation over the same flights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub windows: Option<WindowCheck>,
 }
 
 impl Report {
@@ -105,15 +109,17 @@ impl Report {
             restart_ms: restarts.iter().map(|restart| whole_ms(restart.ready_after)).max().unwrap_or(0),
             killed_at: restarts.iter().map(|restart| restart.acknowledged).collect(),
             cluster: None,
+            windows: None,
         }
     }
 
-    /// Whether every acknowledged record is where it was acknowledged, once, and the readers saw
-    /// nothing else.
+    /// Whether every acknowledged record is where it was acknowledged, once, the readers saw nothing
+    /// else, and the window query gave the right rows.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let replicas_agree = self.cluster.as_ref().is_none_or(|failures| failures.replica_problems.is_empty());
         replicas_agree
+            && self.windows.as_ref().is_none_or(WindowCheck::is_clean)
             && self.lost == 0
             && self.moved == 0
             && self.duplicated == 0
@@ -157,6 +163,9 @@ impl Report {
         ];
         if let Some(failures) = &self.cluster {
             rows.extend(failures.rows());
+        }
+        if let Some(windows) = &self.windows {
+            rows.extend(windows.rows());
         }
         let rows = rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]);
         terminal.table(&["what", "result"], rows, &["result"])

@@ -29,6 +29,8 @@ async fn the_demo_kills_a_leader_and_a_follower_and_loses_nothing() {
     // The follower may have led another partition.
     assert_eq!(failures.copies_compared, 12, "{failures:#?}");
     assert!(failures.failover.count >= 1 && failures.replica_problems.is_empty(), "{failures:#?}");
+    let windows = report.windows.expect("a window query");
+    assert!(windows.expected > 2_000 && windows.equal == windows.expected, "{windows:#?}");
 }
 
 /// Whether a process runs; one that ended and was not waited for does not.
