@@ -8,7 +8,7 @@ use pubg1_model::{
     Offset, PartitionId, TopicName,
     compression::Compression,
     record_batch::{BatchBuilder, BatchError, NewRecord, ValidBatch},
-    streams::task::{CommitToAppend, OutputBatch, OutputTarget},
+    streams::task::{CommitToAppend, OutputBatch, OutputTarget, TaskKind},
 };
 use tokio::time::{Instant, sleep, timeout};
 
@@ -16,6 +16,7 @@ use super::{
     cell::{TaskCell, Wanted},
     drive::Halt,
     messages::{Committed, Made, MakeCommit, Published},
+    restore::source,
 };
 use crate::{
     broker,
@@ -55,20 +56,31 @@ pub(super) async fn commit(cell: &Arc<TaskCell>) -> Result<Infallible, Halt> {
 }
 
 async fn store(cell: &Arc<TaskCell>, commit: CommitToAppend) -> Result<(), Halt> {
-    let CommitToAppend { number, records, outputs, is_snapshot } = commit;
+    let CommitToAppend { number, records, outputs, is_snapshot, position } = commit;
     let began = Instant::now();
     let first = append(cell, &records).await?;
     cell.series.committed(began.elapsed());
     cell.ask(Committed { number }).await.ok_or(Halt::Gone)?;
     publish(cell, outputs).await?;
     cell.ask(Published { number }).await.ok_or(Halt::Gone)?;
-    if let Some(first) = first.filter(|_| is_snapshot)
-        && let Err(error) = cell.slot.delete_records_before(first).await
-    {
-        // The next snapshot takes it along.
-        tracing::debug!(stream = %cell.plan.name, %error, "what lies before a snapshot stays for now");
+    if let Some(first) = first.filter(|_| is_snapshot) {
+        clean(cell, first, position).await;
     }
     Ok(())
+}
+
+/// Deletes what lies before a snapshot, and the partial results that are in it: nobody reads them again. What does not
+/// succeed the next snapshot takes along.
+async fn clean(cell: &TaskCell, first: Offset, position: Offset) {
+    let stream = &cell.plan.name;
+    if let Err(error) = cell.slot.delete_records_before(first).await {
+        tracing::debug!(%stream, %error, "what lies before a snapshot stays for now");
+    }
+    if let (TaskKind::Merge { .. }, Ok(partials)) = (cell.spec.kind, source(cell))
+        && let Err(error) = partials.delete_records_before(position).await
+    {
+        tracing::debug!(%stream, %error, "partial results that were merged stay for now");
+    }
 }
 
 /// Appends the records of a commit; the offset of the first. Only in this epoch: who leads in a later one has passed the

@@ -178,6 +178,8 @@ pub struct CommitToAppend {
     pub outputs: Vec<OutputBatch>,
     /// It holds the whole state: once it is appended for good, what lies before its first record can be deleted.
     pub is_snapshot: bool,
+    /// What the task goes on with after it: once it is appended for good, nothing before that is read again.
+    pub position: Offset,
 }
 
 impl CommitToAppend {
@@ -446,7 +448,8 @@ impl Task {
         } else {
             cutter.put_bytes(&self.stage.changes());
         }
-        let commit = CommitToAppend { number: self.number, records: cutter.finish(), outputs, is_snapshot };
+        let (number, position) = (self.number, self.progress.position);
+        let commit = CommitToAppend { number, records: cutter.finish(), outputs, is_snapshot, position };
         if is_snapshot {
             self.snapshot_bytes = commit.bytes();
             self.changelog_bytes = 0;
