@@ -115,6 +115,7 @@ fn commits_are_due_in_time() {
     let run = |task: &mut Task, now_ms| {
         let commit = task.commit(LeaderEpoch::ZERO, now_ms).unwrap();
         assert!(!task.is_commit_due(now_ms + 100_000), "one is under way");
+        assert!(matches!(task.commit(LeaderEpoch::ZERO, now_ms), Err(TaskError::UnderWay)));
         task.committed(commit.number);
         task.published(commit.number);
         commit
@@ -278,6 +279,9 @@ fn tasks_have_their_partitions_of_the_changelog() {
     assert_eq!([1, 2, 9].map(|inputs| merge_shards(&plan, inputs)), [0, 2, 4]);
     plan.stages = Stages::PerPartition;
     assert_eq!(merge_shards(&plan, 9), 0);
+    assert!(!plan.reads_append_time());
+    plan.filter = Some(Expr::IsNull(Box::new(Expr::AppendTime)));
+    assert!(plan.reads_append_time());
 }
 
 #[test]

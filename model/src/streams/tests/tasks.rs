@@ -73,6 +73,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
+/// Partition, key, value and headers of a record.
+type Published = (u32, Option<Vec<u8>>, Option<Vec<u8>>, Vec<String>);
+
 /// A partition that follows the rules for idempotent producers.
 #[derive(Default)]
 struct Log {
@@ -113,15 +116,15 @@ impl Log {
         self.batches[at..].iter().take(count).flat_map(|(_, bytes)| bytes.clone()).collect()
     }
 
-    /// Keys, values and headers of all records.
-    fn records(&self) -> Vec<(Option<Vec<u8>>, Option<Vec<u8>>, Vec<String>)> {
+    fn records(&self, partition: u32) -> Vec<Published> {
         let mut records = Vec::new();
         for (_, bytes) in &self.batches {
             let decoded = Batch::parse(bytes).unwrap().decode(1 << 20).unwrap();
             for record in decoded.records() {
                 let record = record.unwrap();
-                let headers = record.headers().map(|header| header.unwrap().1.map_or_else(String::new, text));
-                records.push((record.key.map(<[u8]>::to_vec), record.value.map(<[u8]>::to_vec), headers.collect()));
+                let headers = record.headers().map(|header| header.unwrap().1.map_or_else(String::new, text)).collect();
+                let owned = |bytes: Option<&[u8]>| bytes.map(<[u8]>::to_vec);
+                records.push((partition, owned(record.key), owned(record.value), headers));
             }
         }
         records
@@ -320,12 +323,9 @@ impl World {
         tasks.fold(Stats::default(), |all, task| all.plus(&task.status().stats))
     }
 
-    fn records(&self, target: OutputTarget) -> Vec<(u32, Option<Vec<u8>>, Option<Vec<u8>>, Vec<String>)> {
+    fn records(&self, target: OutputTarget) -> Vec<Published> {
         let logs = self.logs.iter().filter(|((of, _), _)| *of == target);
-        logs.flat_map(|((_, partition), log)| {
-            log.records().into_iter().map(|(key, value, headers)| (*partition, key, value, headers))
-        })
-        .collect()
+        logs.flat_map(|((_, partition), log)| log.records(*partition)).collect()
     }
 }
 
