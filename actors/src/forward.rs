@@ -2,7 +2,7 @@
 //!
 //! Any broker takes any request. What the replica here cannot serve goes to the leader that the cluster image names,
 //! as a request of kinds 30 to 39 (40 to 49 for consumer groups, see
-//! [`group_coordinator`](crate::group_coordinator)). The broker that receives one answers from its own replica or not
+//! [`group_coordinator`](crate::group_coordinator); 50 to 59 for streams, see [`streams`](crate::streams)). The broker that receives one answers from its own replica or not
 //! at all, so a request travels once, whatever the two brokers believe.
 //!
 //! [`messages`] is what travels, [`answers`] the receiving end, [`route`] finds the leader and waits for one, [`remote`]

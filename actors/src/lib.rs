@@ -14,6 +14,11 @@
 //!  ├── commit, fetch ──────────────► GroupCoordinatorActor      control arbiter
 //!  │                                   │ Append (acks=all), one a partition at a time
 //!  │                                   ▼
+//!  │                                 StreamsActor               control arbiter: which tasks run here
+//!  │                                   │ starts, ends
+//!  ├── windows, status ────────────► StreamWindowActor × task   streams arbiters, low priority
+//!  │                                   │ Append (acks=all) to its changelog, then to its output; reads
+//!  │                                   ▼
 //!  ├── Append, DeleteRecords ──────► PartitionActor × P        partition arbiters, by stable hash
 //!  │                                   │  │ begin_flush ──► flusher threads ──► FlushCompleted{epoch}
 //!  │                                   │  │ open, compact, close ──► worker threads ──► Recovered, …

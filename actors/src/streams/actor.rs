@@ -1,7 +1,7 @@
 //! The actor that follows the cluster image: which streams there are, and which of their tasks run here.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
@@ -181,15 +181,17 @@ impl StreamsActor {
         let Some(changelog) = image.topic_by_id(stream.changelog) else { return };
         let kept = || changelog.numbered_partitions().filter(|(_, placed)| placed.is_kept_by(me));
         let key = (stream.id, stream.generation);
-        if !self.generations.contains_key(&key) {
-            if kept().next().is_none() {
-                return;
+        let generation = match self.generations.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                if kept().next().is_none() {
+                    return;
+                }
+                let Some(plan) = plan_of(image, stream) else { return };
+                let (wanted, tasks) = (watch::Sender::new(wanted), BTreeMap::new());
+                place.insert(Generation { plan: Arc::new(plan), wanted, tasks })
             }
-            let Some(plan) = plan_of(image, stream) else { return };
-            let (wanted, tasks) = (watch::Sender::new(wanted), BTreeMap::new());
-            self.generations.insert(key, Generation { plan: Arc::new(plan), wanted, tasks });
-        }
-        let Some(generation) = self.generations.get_mut(&key) else { return };
+        };
         generation.wanted.send_if_modified(|now| std::mem::replace(now, wanted) != wanted);
         generation.tasks.retain(|partition, _| kept().any(|(kept, _)| kept == *partition));
         for (partition, _) in kept() {

@@ -201,6 +201,13 @@ impl TaskCell {
         Offset::new(self.end.load(Ordering::Relaxed))
     }
 
+    /// The same, as it is now if what it reads is led here.
+    pub(super) fn end_now(&self) -> Offset {
+        let (_, place) = self.source();
+        let slot = self.services.node.table.find((place.topic_id, place.partition)).filter(|slot| slot.leads());
+        slot.map_or(Offset::ZERO, |slot| slot.view().high_watermark).max(self.end())
+    }
+
     pub(super) fn set_committed(&self, now_ms: i64) {
         self.committed_at_ms.store(now_ms, Ordering::Relaxed);
     }

@@ -144,18 +144,16 @@ async fn generation(
     let (phase, reason) = phase(&stream.state);
     let task = |partition: u32| {
         let kind = TaskKind::of(partition, stream.partitions, stream.shards)?;
-        Some(told.remove(&PartitionId(partition)).map_or_else(
-            || {
-                let (kind, number) = kind_of(kind);
-                let leader = image.partition_by_id(stream.changelog, PartitionId(partition))?.leader;
-                let state = match phase {
-                    StreamPhase::Paused => StreamTaskState::Paused,
-                    StreamPhase::Running | StreamPhase::Finished => StreamTaskState::Unknown,
-                };
-                Some(StreamTask { leader, state, ..StreamTask::unknown(kind, number) })
-            },
-            |report| Some(report.task),
-        )?)
+        if let Some(report) = told.remove(&PartitionId(partition)) {
+            return Some(report.task);
+        }
+        let (kind, number) = kind_of(kind);
+        let leader = image.partition_by_id(stream.changelog, PartitionId(partition))?.leader;
+        let state = match phase {
+            StreamPhase::Paused => StreamTaskState::Paused,
+            StreamPhase::Running | StreamPhase::Finished => StreamTaskState::Unknown,
+        };
+        Some(StreamTask { leader, state, ..StreamTask::unknown(kind, number) })
     };
     let mut tasks: Vec<StreamTask> = (0..stream.tasks()).filter_map(task).collect();
     let inputs = usize::try_from(stream.partitions).unwrap_or(0).min(tasks.len());

@@ -122,6 +122,8 @@ pub(super) struct Describe;
 pub(super) struct ReadWindows {
     pub(super) query: TaskWindowsQuery,
     pub(super) open: Vec<(u32, Vec<u8>)>,
+    /// What it has to have read before.
+    pub(super) past: Offset,
     pub(super) reply: oneshot::Sender<TaskRows>,
 }
 

@@ -48,6 +48,8 @@ pub(super) struct StreamWindowActor {
     commits: u64,
     /// The commit that each waits for.
     readers: Vec<(u64, Reader)>,
+    /// Readers that wait for the task to come as far as they have seen elsewhere.
+    behind: Vec<(Offset, ReadWindows)>,
     _driver: Watcher,
     guard: DeathGuard,
 }
@@ -67,6 +69,7 @@ impl StreamWindowActor {
             rows: 0,
             commits: 0,
             readers: Vec::new(),
+            behind: Vec::new(),
             _driver: driver,
             guard,
         }
@@ -125,8 +128,15 @@ impl StreamWindowActor {
         let task = self.task.as_mut().ok_or(TaskError::NotBegun)?;
         let done = work(task, now_ms);
         self.publish();
+        self.answer_those_behind();
         self.cell.work.notify_one();
         done
+    }
+
+    fn answer_those_behind(&mut self) {
+        let Some(position) = self.task.as_ref().map(|task| task.position()) else { return };
+        let ready: Vec<_> = self.behind.extract_if(.., |(wanted, _)| *wanted <= position).collect();
+        ready.into_iter().for_each(|(_, read)| self.read_windows(read));
     }
 
     fn next_step(&mut self) -> Result<Step, TaskError> {
@@ -192,13 +202,15 @@ impl StreamWindowActor {
         }
         self.commits += 1;
         self.cell.set_committed(now_ms);
-        self.answer_readers(number);
+        self.answer_readers(number, false);
     }
 
     /// Gives the answers that wait for a commit up to this one, or for nothing.
-    fn answer_readers(&mut self, number: u64) {
+    fn answer_readers(&mut self, number: u64, is_published: bool) {
         let all = self.task.as_ref().is_some_and(|task| task.is_clean());
-        let ready: Vec<_> = self.readers.extract_if(.., |(wanted, _)| all || *wanted <= number).collect();
+        let is_ready =
+            |wanted: u64, reader: &Reader| wanted <= number && (is_published || !reader.waits_for_publication());
+        let ready: Vec<_> = self.readers.extract_if(.., |(wanted, reader)| all || is_ready(*wanted, reader)).collect();
         ready.into_iter().for_each(|(_, reader)| reader.answer());
     }
 
@@ -206,7 +218,7 @@ impl StreamWindowActor {
         let task = self.task.as_ref()?;
         let (status, mut told) = (task.status(), self.cell.outline());
         told.next_offset = Some(status.position);
-        told.end_offset = Some(status.end.unwrap_or(self.cell.end()).max(status.position));
+        told.end_offset = Some(status.end.unwrap_or(self.cell.end_now()).max(status.position));
         told.watermark_ms = status.watermark_ms.filter(|_| !status.is_finished);
         told.is_idle = self.is_idle(task);
         told.outcomes = crate::handles::StreamOutcomes::of(status.stats, status.skipped);
@@ -234,9 +246,15 @@ impl StreamWindowActor {
     }
 
     fn read_windows(&mut self, read: ReadWindows) {
-        let ReadWindows { query, open, reply } = read;
         let epoch = self.cell.epoch;
         let Some(task) = &mut self.task else { return };
+        if task.position() < read.past {
+            if self.behind.len() < READERS_MAX {
+                self.behind.push((read.past, read));
+            }
+            return;
+        }
+        let ReadWindows { query, open, reply, .. } = read;
         let latest = query.latest;
         let rows = match TaskRows::read(task, &query, &open, epoch) {
             Ok(rows) => rows,
@@ -250,7 +268,7 @@ impl StreamWindowActor {
         let epoch = self.cell.epoch;
         let Some(task) = &mut self.task else { return };
         let parts = OpenParts::read(task, &query, epoch);
-        self.answer_reader(query.latest, Reader::Open(reply, parts));
+        self.answer_reader(false, Reader::Open(reply, parts));
     }
 
     /// Counts what a commit gives out.
@@ -264,6 +282,11 @@ impl StreamWindowActor {
 }
 
 impl Reader {
+    /// What a partition has handed on is not among what it has open: the second stage must be able to see it.
+    const fn waits_for_publication(&self) -> bool {
+        matches!(self, Self::Open(..))
+    }
+
     fn answer(self) {
         // Whoever asked may have gone.
         match self {
@@ -311,6 +334,7 @@ handlers! {
     Forget => (), |this, Forget, _| {
         this.task = None;
         this.readers.clear();
+        this.behind.clear();
         this.publish();
     };
     Begin => (), |this, Begin { producer_id, start, end }, _| {
@@ -335,7 +359,7 @@ handlers! {
         if let Some(task) = &mut this.task {
             task.published(number);
         }
-        this.answer_readers(number);
+        this.answer_readers(number, true);
         this.cell.work.notify_one();
     };
     Describe => Option<TaskReport>, |this, Describe, _| this.describe();

@@ -17,7 +17,11 @@ use super::{
     describe::{TaskReport, reports},
     topics::{delete_topics, internal_topics, is_stream_topic},
 };
-use crate::{handles::StreamTaskState, metadata::ProposeError, rpc::Services};
+use crate::{
+    handles::{StreamTaskKind, StreamTaskState},
+    metadata::ProposeError,
+    rpc::Services,
+};
 
 /// Topics of a stream are there before the stream is: so old they are when no stream is to come any more.
 const ORPHAN_AGE_MS: i64 = 60_000;
@@ -52,7 +56,12 @@ async fn look_after(services: &Services, plan: &StreamPlan) {
     if may_finish && told.values().all(is_finished) {
         finish(services, generation).await;
     }
-    if is_next && told.values().all(|report| report.was_caught_up || is_finished(report)) {
+    // A second stage is only as far as the first has come, so it counts when that is there.
+    let is_there = |report: &TaskReport| {
+        let merges = report.task.kind == StreamTaskKind::Merge;
+        report.was_caught_up && (!merges || report.task.lag() == Some(0))
+    };
+    if is_next && told.values().all(|report| is_there(report) || is_finished(report)) {
         switch(services, stream, generation.generation).await;
     }
 }

@@ -4,11 +4,11 @@
 //! own tasks, and is added. An answer is given when everything that it is made from is committed, unless the reader wants
 //! the latest.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use pubg1_model::{
-    LeaderEpoch, PartitionId, StreamName,
+    LeaderEpoch, Offset, PartitionId, StreamName,
     cluster::StreamImage,
     streams::{
         engine::Row,
@@ -28,6 +28,7 @@ use super::{
     wire::{ask_open, ask_windows},
 };
 use crate::{
+    broker,
     errors::StreamError,
     handles::{WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery},
     replica_states::PartitionKey,
@@ -60,7 +61,6 @@ pub(super) struct OpenQuery {
     pub(super) to_ms: i64,
     /// For how many shards; 0: only how far it is.
     pub(super) shards: u32,
-    pub(super) latest: bool,
 }
 
 /// What a task tells.
@@ -98,7 +98,7 @@ impl TaskRows {
         } else {
             task.read_windows(from_ms, to_ms, closed, query.open)
         };
-        let plan = std::sync::Arc::clone(&task.spec().plan);
+        let plan = Arc::clone(&task.spec().plan);
         let row = |row: &Row| WindowRow {
             key: row.key(),
             json: row.to_json(&plan),
@@ -134,12 +134,13 @@ pub(super) async fn windows_here(
     key: PartitionKey,
     query: TaskWindowsQuery,
     open: Vec<(u32, Vec<u8>)>,
+    past: Offset,
 ) -> Option<TaskRows> {
     let (reply, rows) = oneshot::channel();
     let slot = {
         let cell = tasks.cell(key)?;
-        cell.ask(ReadWindows { query, open, reply }).await?;
-        std::sync::Arc::clone(&cell.slot)
+        cell.ask(ReadWindows { query, open, past, reply }).await?;
+        Arc::clone(&cell.slot)
     };
     let rows = timeout(COMMIT_PATIENCE, rows).await.ok()?.ok()?;
     // Looked at afterwards: the answer is not older than this.
@@ -152,7 +153,7 @@ pub(super) async fn open_here(tasks: &StreamTasks, key: PartitionKey, query: Ope
     let slot = {
         let cell = tasks.cell(key)?;
         cell.ask(ReadOpen { query, reply }).await?;
-        std::sync::Arc::clone(&cell.slot)
+        Arc::clone(&cell.slot)
     };
     let parts = timeout(COMMIT_PATIENCE, parts).await.ok()?.ok()?;
     slot.leader_view().ok().map(|_| parts)
@@ -171,7 +172,7 @@ async fn patiently<T>(ask: impl AsyncFn() -> Option<T>) -> Option<T> {
 
 /// The windows of a stream.
 pub(crate) async fn windows(
-    services: &Services,
+    services: &Arc<Services>,
     name: &StreamName,
     query: WindowsQuery,
 ) -> Result<WindowsAnswer, StreamError> {
@@ -198,11 +199,19 @@ pub(crate) async fn windows(
     Ok(answer)
 }
 
+/// Where the partial results for a shard end.
+async fn handed_on(services: &Arc<Services>, stream: &StreamImage, shard: PartitionId) -> Option<Offset> {
+    let image = services.metadata.image();
+    let topic = image.topic_by_id(stream.partials?)?;
+    let partials = broker::lookup(services, &topic.name, shard).ok()?;
+    partials.leader_view().await.ok().map(|view| view.high_watermark)
+}
+
 /// Every partition by itself.
 async fn of_partitions(services: &Services, stream: &StreamImage, query: &TaskWindowsQuery) -> WindowsAnswer {
     let asked = (0..stream.partitions).map(|partition| async move {
         let key = (stream.changelog, PartitionId(partition));
-        (partition, patiently(async || ask_windows(services, key, query, &[]).await).await)
+        (partition, patiently(async || ask_windows(services, key, query, &[], Offset::ZERO).await).await)
     });
     let mut answer = WindowsAnswer::default();
     for (partition, told) in join_all(asked).await {
@@ -218,9 +227,9 @@ async fn of_partitions(services: &Services, stream: &StreamImage, query: &TaskWi
 }
 
 /// The shards of the second stage, with what the partitions have open.
-async fn of_shards(services: &Services, stream: &StreamImage, query: &TaskWindowsQuery) -> WindowsAnswer {
+async fn of_shards(services: &Arc<Services>, stream: &StreamImage, query: &TaskWindowsQuery) -> WindowsAnswer {
     let shards = if query.open { stream.shards } else { 0 };
-    let open = OpenQuery { from_ms: query.from_ms, to_ms: query.to_ms, shards, latest: query.latest };
+    let open = OpenQuery { from_ms: query.from_ms, to_ms: query.to_ms, shards };
     let asked = (0..stream.partitions).map(|partition| async move {
         let key = (stream.changelog, PartitionId(partition));
         (partition, patiently(async || ask_open(services, key, open).await).await)
@@ -239,7 +248,9 @@ async fn of_shards(services: &Services, stream: &StreamImage, query: &TaskWindow
     }
     let asked = (0..stream.shards).zip(&parts).map(|(shard, parts)| async move {
         let key = (stream.changelog, PartitionId(stream.partitions + shard));
-        patiently(async || ask_windows(services, key, query, parts).await).await
+        // What partitions have handed on by now is not among what they have open.
+        let past = handed_on(services, stream, PartitionId(shard)).await?;
+        patiently(async || ask_windows(services, key, query, parts, past).await).await
     });
     for told in join_all(asked).await {
         match told {

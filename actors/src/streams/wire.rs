@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pubg1_model::{PartitionId, TopicId};
+use pubg1_model::{Offset, PartitionId, TopicId};
 use pubg1_transport::{ControlError, Payload, Request, Response};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,7 @@ struct AskWindows {
     partition: PartitionId,
     query: TaskWindowsQuery,
     parts: Vec<(u32, u64)>,
+    past: Offset,
 }
 
 /// What a task has open; answered with an `Option<OpenAnswer>`.
@@ -78,14 +79,15 @@ pub(super) async fn ask_windows(
     key: PartitionKey,
     query: &TaskWindowsQuery,
     open: &[(u32, Vec<u8>)],
+    past: Offset,
 ) -> Option<TaskRows> {
     let leader = services.metadata.image().partition_by_id(key.0, key.1)?.leader?;
     if leader == services.node.config.broker_id {
-        return windows_here(&services.streams, key, query.clone(), open.to_vec()).await;
+        return windows_here(&services.streams, key, query.clone(), open.to_vec(), past).await;
     }
     let parts = open.iter().map(|(partition, part)| (*partition, length(part))).collect();
     let payload = Payload::from(Bytes::from(open.iter().flat_map(|(_, part)| part).copied().collect::<Vec<u8>>()));
-    let ask = AskWindows { changelog: key.0, partition: key.1, query: query.clone(), parts };
+    let ask = AskWindows { changelog: key.0, partition: key.1, query: query.clone(), parts, past };
     let asked = services.node.rpc.call(leader, kind::WINDOWS, &ask, payload, WINDOWS_TIMEOUT).await;
     asked.ok().and_then(|(rows, _)| rows)
 }
@@ -114,12 +116,12 @@ async fn answered(services: &Services, request: Request) -> Result<Response, Con
         kind::TIMES => respond(of, &times_here(tasks, request.decode()?).await),
         kind::STATUS => respond(of, &reports_here(tasks, request.decode()?).await),
         kind::WINDOWS => {
-            let AskWindows { changelog, partition, query, parts } = request.decode()?;
+            let AskWindows { changelog, partition, query, parts, past } = request.decode()?;
             let Some(bytes) = cut(request.payload.into_bytes(), parts.iter().map(|(_, length)| *length)) else {
                 return Ok(rpc::unknown());
             };
             let open = parts.into_iter().map(|(partition, _)| partition).zip(bytes).collect();
-            respond(of, &windows_here(tasks, (changelog, partition), query, open).await)
+            respond(of, &windows_here(tasks, (changelog, partition), query, open, past).await)
         }
         kind::OPEN => {
             let AskOpen { changelog, partition, query } = request.decode()?;

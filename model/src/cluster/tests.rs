@@ -12,6 +12,7 @@ use crate::{
 mod leaders;
 mod moves;
 mod stored;
+mod streams;
 
 const LIFE: Incarnation = Incarnation::from_bytes([1; 16]);
 const NEXT_LIFE: Incarnation = Incarnation::from_bytes([2; 16]);

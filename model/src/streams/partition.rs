@@ -13,7 +13,6 @@ use super::{
     json::Found,
     panes::{Panes, Taken},
     partial::{Partials, WindowPartial},
-    plan::LENGTH_MAX_MS,
     query::{Query, RecordScope},
     sessions::Sessions,
     time::TIME_MAX_MS,
@@ -111,8 +110,9 @@ impl PartitionWindows {
         let fill = self.query.plan.fill.filter(|_| self.watermark != NO_TIME && self.watermark < FINISHED);
         let filled = fill.and_then(|fill| {
             let next = self.next_boundary(self.watermark)?;
-            (next <= self.watermark_at_record.saturating_add(fill.forget_after_ms).saturating_add(LENGTH_MAX_MS))
-                .then_some(next)
+            let start = self.query.windows.start_of(next.saturating_sub(self.query.lateness_ms));
+            let newest = self.watermark_at_record.saturating_add(self.query.plan.time.max_out_of_order_ms);
+            (start <= newest.saturating_add(fill.forget_after_ms)).then_some(next)
         });
         let at = filled.map_or(open, |filled| filled.min(open));
         (at != i64::MAX).then_some(at)

@@ -152,6 +152,9 @@ pub enum TaskError {
     /// The task has not begun.
     #[error("the task has not begun")]
     NotBegun,
+    /// The last commit is not published yet.
+    #[error("a commit is under way")]
+    UnderWay,
 }
 
 /// What became of a feed.
@@ -427,6 +430,10 @@ impl Task {
     /// [`TaskError`].
     pub fn commit(&mut self, epoch: LeaderEpoch, now_ms: i64) -> Result<CommitToAppend, TaskError> {
         let Some(producer_id) = self.progress.producer_id else { return Err(TaskError::NotBegun) };
+        // A commit says that the former is published: a replay publishes only the last one again.
+        if !self.is_settled() {
+            return Err(TaskError::UnderWay);
+        }
         self.tell_time()?;
         let outputs = self.outbox.take(producer_id)?;
         let is_snapshot = self.changelog_bytes > SNAPSHOT_AFTER_BYTES.max(self.snapshot_bytes.saturating_mul(2));

@@ -3,3 +3,4 @@
 mod examples;
 mod master;
 mod oracle;
+mod tasks;

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use proptest::prelude::*;
 
 use super::*;
+use crate::StreamId;
 
 #[test]
 fn commands_are_stored_under_names_that_stay() {
@@ -110,11 +111,48 @@ fn any_broker_command() -> impl Strategy<Value = MetadataCommand> {
     ]
 }
 
+fn any_stream_command() -> impl Strategy<Value = MetadataCommand> {
+    let stream = || (0_u8..3).prop_map(|number| StreamId::from_bytes([number; 16]));
+    let definition = || {
+        (0_u8..5, 0_u8..5, 0_u8..5).prop_map(|(input, changelog, output)| StreamDefinition {
+            document: "{}".to_owned(),
+            input_topic: id(input),
+            changelog: id(changelog),
+            partials: None,
+            output: id(output),
+            late: id(output),
+            partitions: 2,
+            shards: 0,
+        })
+    };
+    let kinds = vec![StreamStateKind::Running, StreamStateKind::Paused];
+    prop_oneof![
+        3 => (stream(), 0_u8..3, definition()).prop_map(|(id, name, definition)| MetadataCommand::CreateStream {
+            id,
+            name: format!("s{name}").parse().unwrap(),
+            generation: 1,
+            definition,
+            created_ms: 0,
+        }),
+        1 => (stream(), 0_u32..4, definition()).prop_map(|(id, generation, definition)| {
+            MetadataCommand::ReplaceStream { id, generation, definition, created_ms: 0 }
+        }),
+        1 => (stream(), 0_u32..4).prop_map(|(id, generation)| MetadataCommand::SwitchStream { id, generation }),
+        1 => (stream(), proptest::option::of(0_u32..4))
+            .prop_map(|(id, generation)| MetadataCommand::DeleteStream { id, generation }),
+        1 => (stream(), 0_u32..4, proptest::sample::select(kinds)).prop_map(|(id, generation, from)| {
+            let to = StreamState::Paused { reason: PauseReason::Asked };
+            MetadataCommand::SetStreamState { id, generation, from, to }
+        }),
+    ]
+}
+
 fn any_command() -> impl Strategy<Value = MetadataCommand> {
     let replicas = proptest::collection::vec(any_brokers(), 0..4);
     prop_oneof![
         4 => any_leadership(),
         2 => any_broker_command(),
+        2 => any_stream_command(),
         1 => (0_u8..5, 0_u8..5, replicas).prop_map(|(number, topic, partitions)| MetadataCommand::CreateTopic {
             id: id(number),
             name: name(&format!("t{topic}")),
@@ -176,6 +214,10 @@ proptest! {
                 }
             }
             prop_assert_eq!(image.names.len(), image.topics.len());
+            for stream in image.streams.values() {
+                let mut topics = stream.generations().flat_map(StreamImage::topics);
+                prop_assert!(topics.all(|topic| image.topic_by_id(topic).is_some()));
+            }
         }
         // Replayed from their stored form, and from a snapshot.
         let mut replayed = cluster();

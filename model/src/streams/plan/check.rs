@@ -177,6 +177,19 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether it is computed of when records were appended. Only topics that keep that time give the same twice.
+    #[must_use]
+    pub fn reads_append_time(&self) -> bool {
+        fn reads(expr: &Expr) -> bool {
+            *expr == Expr::AppendTime || expr.children().into_iter().any(reads)
+        }
+        let functions = self.aggregates.iter().flat_map(|aggregate| aggregate.function.arguments());
+        let filters = self.aggregates.iter().filter_map(|aggregate| aggregate.filter.as_ref());
+        let groups = self.group.iter().map(|column| &column.expr);
+        self.time.source == TimeSource::AppendTime
+            || self.filter.iter().chain(groups).chain(functions).chain(filters).any(reads)
+    }
+
     fn check_expr(&self, part: &str, expr: &Expr, scope: Scope) -> Result<(), PlanError> {
         self.check_nested(part, expr, scope, 0)
     }

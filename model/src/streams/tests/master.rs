@@ -197,7 +197,7 @@ fn apart(case: &Case, steps: &[Step], shards: u32) -> Vec<((i64, i64, char, Stri
 }
 
 /// Feeds so many records; advances come where they were.
-fn feed(
+pub(super) fn feed(
     engine: &mut WindowEngine,
     at: usize,
     records: &[Record],
@@ -278,7 +278,7 @@ fn records(spread: i64) -> impl Strategy<Value = Vec<Record>> {
     })
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (0_usize..12, 1_usize..12).prop_map(|(which, count)| Step::Feed(which, count)),
         2 => Just(Step::Update),
@@ -289,14 +289,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 #[derive(Clone, Debug)]
-struct Case {
-    plan: Plan,
-    partitions: Vec<Vec<Record>>,
+pub(super) struct Case {
+    pub(super) plan: Plan,
+    pub(super) partitions: Vec<Vec<Record>>,
     more_than: usize,
-    top: Option<usize>,
+    pub(super) top: Option<usize>,
 }
 
-fn cases() -> impl Strategy<Value = Case> {
+pub(super) fn cases() -> impl Strategy<Value = Case> {
     let rules = (0_i64..30, 0_i64..30, prop::option::of(5_i64..300));
     let rows = (0_usize..3, prop::option::of(1_usize..4), prop::option::of(0_i64..60));
     let emits = prop_oneof![

@@ -1,0 +1,128 @@
+//! What goes wrong with a task, and what it is told for.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::testing::{Fault, inject, panic_stream_tasks, panic_streams};
+
+#[actix_rt::test]
+async fn tasks_actors_and_partitions_may_die() {
+    let fixture = Fixture::new();
+    let broker = fixture.start_with(|config| config.restart.restarts_max = 1_000).await;
+    create_input(&broker, 3).await;
+    let document = document("s", |_| ());
+    within(broker.streams().create(document.clone())).await.unwrap();
+    let mut inputs: Vec<Vec<Record>> = vec![Vec::new(); 3];
+    for round in 0..12 {
+        for partition in 0..3 {
+            let new = records(i64::from(partition), round * 50..(round + 1) * 50);
+            produce(&broker, partition, &new).await;
+            inputs[partition as usize].extend(new);
+        }
+        pass(Duration::from_millis(60)).await;
+        match round % 4 {
+            0 => panic_stream_tasks(&broker),
+            1 => panic_streams(&broker),
+            place => {
+                let description = described(&broker, "s", |_| true).await;
+                let name = if place == 2 { description.topics.changelog } else { description.topics.output };
+                let partition = broker.partition(&name, PartitionId(u32::try_from(round % 3).unwrap())).unwrap();
+                inject(&partition, Fault::Panic).unwrap_or_default();
+            }
+        }
+    }
+    gives(&broker, "s.out", &oracle(&document, &inputs, false)).await;
+    described(&broker, "s", is_caught_up).await;
+    assert_eq!(rows(&broker, "s.out").await, oracle(&document, &inputs, false));
+    broker.drain(Duration::from_secs(60)).await;
+}
+
+#[actix_rt::test]
+async fn a_stream_that_holds_too_much_pauses_and_the_broker_goes_on() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    create_input(&broker, 1).await;
+    let document = document("s", |value| {
+        value["group_by"] = json!([{"name": "v", "value": {"field": "v"}}]);
+        value["columns"] = json!(["v", "n", "total"]);
+        value["window"]["size"] = json!("100h");
+        value["limits"] = json!({"memory": "1MiB"});
+    });
+    within(broker.streams().create(document)).await.unwrap();
+    let many: Vec<Record> = records(0, 0..30_000);
+    let partition = broker.partition(&topic("in"), PartitionId(0)).unwrap();
+    for records in many.chunks(5_000) {
+        append(&partition, batch_of(records)).await.unwrap();
+    }
+    let paused = described(&broker, "s", |told| told.phase == StreamPhase::Paused).await;
+    let reason = paused.reason.unwrap();
+    assert!(reason.contains("limits.memory") && reason.contains("task 0"), "{reason}");
+    append(&partition, batch_of(&many[..10])).await.unwrap();
+    // It tries again when it is told to, and comes as far.
+    within(broker.streams().resume(&stream("s"))).await.unwrap();
+    described(&broker, "s", |told| told.phase == StreamPhase::Paused).await;
+    assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+}
+
+#[actix_rt::test]
+async fn records_that_are_gone_pause_a_stream_or_are_counted() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    create_input(&broker, 1).await;
+    let input = [records(0, 0..200)];
+    produce(&broker, 0, &input[0]).await;
+    let partition = broker.partition(&topic("in"), PartitionId(0)).unwrap();
+    within(partition.delete_records_before(offset(50))).await.unwrap();
+    let from_start = |name: &str, on_gap: &str| {
+        document(name, |value| {
+            value["start"] = json!({"offsets": {"0": 0}});
+            value["on_gap"] = json!(on_gap);
+            value["stop"] = json!("latest");
+        })
+    };
+    within(broker.streams().create(from_start("fails", "fail"))).await.unwrap();
+    let paused = described(&broker, "fails", |told| told.phase == StreamPhase::Paused).await;
+    let reason = paused.reason.unwrap();
+    assert!(reason.contains("offset 0") && reason.contains("50"), "{reason}");
+    within(broker.streams().create(from_start("skips", "skip"))).await.unwrap();
+    let done = described(&broker, "skips", is_finished).await;
+    let outcomes = done.tasks[0].outcomes;
+    assert_eq!((outcomes.skipped, outcomes.read), (50, 150));
+    assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+}
+
+#[actix_rt::test]
+async fn a_large_state_is_stored_anew_from_time_to_time() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    create_input(&broker, 1).await;
+    let document = document("s", |value| {
+        value["group_by"] = json!([{"name": "v", "value": {"field": "v"}}]);
+        value["columns"] = json!(["v", "n", "total"]);
+        value["window"]["size"] = json!("100h");
+    });
+    let created = within(broker.streams().create(document.clone())).await.unwrap();
+    let mut input = Vec::new();
+    for _ in 0..5 {
+        let round = records(0, 0..20_000);
+        let partition = broker.partition(&topic("in"), PartitionId(0)).unwrap();
+        for records in round.chunks(5_000) {
+            append(&partition, batch_of(records)).await.unwrap();
+        }
+        input.extend(round);
+        let read = u64::try_from(input.len()).unwrap();
+        described(&broker, "s", |told| told.tasks[0].next_offset == Some(offset(read)) && is_caught_up(told)).await;
+    }
+    let changelog = broker.partition(&created.topics.changelog, PartitionId(0)).unwrap();
+    seen(&changelog, |view| view.log_start_offset > offset(0)).await;
+    broker.abort().await;
+    let broker = fixture.start().await;
+    // A record that closes the window.
+    let last = (400_000_000, "k".to_owned(), json!({"v": -1}).to_string());
+    produce(&broker, 0, std::slice::from_ref(&last)).await;
+    input.push(last);
+    gives(&broker, "s.out", &oracle(&document, &[input], false)).await;
+    broker.drain(Duration::from_secs(60)).await;
+}
