@@ -75,7 +75,11 @@ async fn a_stream_goes_on_after_a_pause_and_a_kill() {
     broker.kill_and_restart().await;
     let stream = read(&broker, 4).await;
     assert_eq!(stream["open_windows"], 1, "{stream}");
-    let rows = broker.pubg1_ok(&["stream", "tail", "busy", "--from", "earliest", "-e"], b"").await;
+    let published = || async {
+        let rows = broker.pubg1_ok(&["stream", "tail", "busy", "--from", "earliest", "-e"], b"").await;
+        (rows.lines().count() >= 2).then_some(rows)
+    };
+    let rows = wait_until("the rows are published", published).await;
     assert_eq!(rows.lines().count(), 2, "each row once: {rows}");
 
     let replace = ["stream", "create", "--replace", "--sql"];

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 #[expect(dead_code, reason = "describes what the declarations' own reader takes")]
 pub(crate) enum NewStream {
     Sql(SqlText),
-    Document(StreamBody),
+    Document(Box<StreamBody>),
 }
 
 /// A stream in SQL.

@@ -27,7 +27,7 @@ use pubg1_actors::{FetchError, Fetched, PartitionHandle, StreamError};
 use pubg1_model::{Offset, PartitionId, StreamName, TopicId, TopicName};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use utoipa::{IntoParams, ToSchema};
 
 use self::position::Position;
@@ -52,6 +52,8 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const RETRY: &[u8] = b"retry: 1000\n\n";
 /// A partition that cannot be read is tried again after this time.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How often it is looked whether the stream is there and its rows still go to the same topic, while nothing comes.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The query of `GET …/events`.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -104,9 +106,10 @@ pub(crate) async fn read(call: Call) -> ApiResult {
 
 /// The topic of a stream's rows, as it is now.
 fn output_of(state: &AppState, name: &StreamName) -> Result<TopicName, ApiError> {
-    let streams = state.broker.streams().list()?;
-    let stream = streams.into_iter().find(|stream| stream.name == *name);
-    Ok(stream.ok_or_else(|| StreamError::UnknownStream(name.clone()))?.output)
+    let image = state.image()?;
+    let stream = image.stream(name).ok_or_else(|| StreamError::UnknownStream(name.clone()))?;
+    let topic = image.topic_by_id(stream.output).map(|topic| topic.name.clone());
+    topic.ok_or_else(|| ApiError::new(Cause::NoTopic, format!("the output of stream {name} is gone")))
 }
 
 /// A partition of the output topic.
@@ -291,13 +294,16 @@ impl Tail {
         let mut waits: FuturesUnordered<_> =
             waits.map(|(index, partition)| partition.wait(until).map(move |woken| woken.then_some(index))).collect();
         loop {
-            match waits.next().await {
-                Some(Some(index)) => {
+            match timeout(LOOK_INTERVAL, waits.next()).await {
+                Ok(Some(Some(index))) => {
                     self.ready.push_back(index);
                     break;
                 }
-                Some(None) => {}
-                None => return sleep_until(until).await,
+                Ok(Some(None)) => {}
+                Ok(None) => return sleep_until(until).await,
+                Err(_) if output_of(&self.state, &self.stream).is_ok_and(|output| output == self.topic) => {}
+                // The next step says what has become of the stream.
+                Err(_) => return,
             }
         }
         // Whoever else has something by now.

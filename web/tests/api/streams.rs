@@ -247,8 +247,11 @@ async fn a_stream_pauses_goes_on_is_replaced_and_deleted() {
     assert_eq!(api.post("/streams/busy/pause", "").await.ok()["state"], "paused");
     assert_eq!(api.post("/streams/busy/pause", "").await.ok()["state"], "paused", "twice is once");
     click(&api, 0, "/a", 1_000).await;
+    click(&api, 0, "/a", 11_000).await;
     assert_eq!(api.post("/streams/busy/resume", "").await.ok()["state"], "running");
-    until(&api, "/streams/busy", |stream| stream["records"]["read"] == 1).await;
+    let mut events = Events::open(&api, "from=earliest", None).await;
+    let (id, row) = events.row().await;
+    assert_eq!(row["n"], json!(1), "{row}");
 
     let put = |sql: String| {
         let request = api.request(Method::PUT, "/streams/busy").header("content-type", "application/sql");
@@ -262,10 +265,48 @@ async fn a_stream_pauses_goes_on_is_replaced_and_deleted() {
     assert_eq!((replaced.status, &replaced.json()["next"]["generation"]), (202, &json!(2)), "{}", replaced.text());
     let switched = until(&api, "/streams/busy", |stream| stream["generation"] == 2).await;
     assert!(switched["next"].is_null(), "{switched}");
+    assert_ne!(switched["topics"]["output"], "busy", "{switched}");
+    let ending = async { while events.response.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(DEADLINE, ending).await.expect("the event stream ends with its generation");
+    let (_, row) = Events::open(&api, "", Some(&id)).await.row().await;
+    assert_eq!((&row["clicks"], &row["window_start"]), (&json!(1), &json!(0)), "the new generation's first row");
 
     api.delete("/streams/busy").await.no_content();
     api.get("/streams/busy").await.refused(404, 40406);
     assert_eq!(api.get("/streams").await.ok(), json!([]));
     api.get("/topics/busy").await.ok();
     api.stop().await;
+}
+
+#[actix_rt::test]
+async fn every_broker_of_a_cluster_answers() {
+    let three = Api::start_three().await;
+    three[0].create_topic("clicks", 2).await;
+    assert_eq!(declare(&three[1], SQL).await.status, 201);
+    for (partition, ts) in [(0, 1_000), (1, 2_000), (0, 11_000), (1, 12_000)] {
+        click(&three[2], partition, "/a", ts).await;
+    }
+    let mut positions = Vec::new();
+    for api in &three {
+        let has_closed = |windows: &Value| len(&windows["windows"]) == 1 && len(&windows["missing"]) == 0;
+        let closed = until(api, "/streams/busy/windows?state=closed", has_closed).await;
+        assert_eq!(closed["windows"][0]["n"], json!(2), "{closed}");
+        let stream = until(api, "/streams/busy", |stream| stream["watermark_ms"] == 11_000).await;
+        assert_eq!((&stream["records"]["read"], &stream["held_back_by"]), (&json!(4), &json!([0])), "{stream}");
+        let mut events = Events::open(api, "from=earliest", None).await;
+        let (id, row) = events.row().await;
+        assert_eq!((&row["page"], &row["n"]), (&json!("/a"), &json!(2)));
+        positions.push(id);
+    }
+    assert!(positions.windows(2).all(|two| two[0] == two[1]), "an id is good on every broker: {positions:?}");
+    let mut events = Events::open(&three[2], "", Some(&positions[0])).await;
+    for (partition, ts) in [(0, 21_000), (1, 22_000)] {
+        click(&three[0], partition, "/b", ts).await;
+    }
+    assert_eq!(events.row().await.1["window_start"], json!(10_000), "the next row, and not the first one again");
+    drop(events);
+    three[2].delete("/streams/busy").await.no_content();
+    for api in three {
+        api.stop().await;
+    }
 }
