@@ -154,7 +154,6 @@ impl Oracle {
         let told = (told.read, told.accepted, told.filtered, told.late, told.future, told.malformed, told.no_time);
         let Stats { read, accepted, filtered, late, future, malformed, no_time, .. } = self.stats;
         assert_eq!(told, (read, accepted, filtered, late, future, malformed, no_time), "{name}");
-        println!("{name}: {} rows, each once and as they should be; {} records late", self.rows.len(), self.late.len());
     }
 
     async fn compare_late(&self, client: &Client, topic: &TopicName) {

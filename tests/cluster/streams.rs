@@ -351,10 +351,9 @@ async fn a_worker_that_wakes_up_changes_nothing() {
 /// compared.
 async fn conclude(airport: Airport, arrivals: Arrivals, documents: &[StreamDocument]) {
     let latest_ms = arrivals.latest_ms();
-    let sent = arrivals.end().await;
+    arrivals.end().await;
     let closing_ms = latest_ms + 10 * 24 * 60 * MINUTE_MS;
     airport.write(0..PARTITIONS, closing_ms, &json!({ "scheduled": closing_ms })).await;
-    println!("{sent} flights");
     for document in documents {
         let oracle = Oracle::of(&airport.client, document, PARTITIONS).await;
         oracle.compare(&airport.client).await;
