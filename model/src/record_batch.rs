@@ -252,6 +252,20 @@ impl ValidBatch {
         Ok(batches)
     }
 
+    /// The same batch with the time of its append as that of all its records (`LogAppendTime`). Its bytes are copied:
+    /// the checksum covers what changes.
+    #[must_use]
+    pub fn appended_at(&self, now_ms: i64) -> Self {
+        let mut header = self.header;
+        header.attributes = header.attributes.with_log_append_time();
+        header.max_timestamp = now_ms;
+        let mut bytes = self.bytes.to_vec();
+        bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
+        header.crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[17..21].copy_from_slice(&header.crc.to_be_bytes());
+        Self { header, bytes: Bytes::from(bytes) }
+    }
+
     /// Walks over every record and checks that offsets run 0, 1, 2… and that the header's largest
     /// timestamp is true, so that a lying producer cannot harm consumers. `keys_required` is for
     /// compacted topics.

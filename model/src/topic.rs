@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use crate::record_batch::TimestampType;
+
 /// What happens to records that are no longer wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,6 +23,9 @@ pub enum CleanupPolicy {
 pub struct TopicConfig {
     /// What happens to old records.
     pub cleanup_policy: CleanupPolicy,
+    /// Whose clock gives records their time: the producer's (`create_time`), or the broker's when it appends them
+    /// (`log_append_time`). A change concerns what is appended after it.
+    pub timestamp_type: TimestampType,
     /// How long records are kept at least, in milliseconds; `None`: for ever.
     pub retention_ms: Option<u64>,
     /// How many bytes a partition keeps at least; `None`: no limit.
@@ -41,6 +46,7 @@ impl Default for TopicConfig {
     fn default() -> Self {
         Self {
             cleanup_policy: CleanupPolicy::Delete,
+            timestamp_type: TimestampType::CreateTime,
             retention_ms: Some(7 * 24 * 60 * 60 * 1000),
             retention_bytes: None,
             segment_bytes: 256 * 1024 * 1024,

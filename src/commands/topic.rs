@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use crate::{client::Client, error::CommandError, terminal::Terminal};
 
 const CONFIG_HELP: &str = "\
-Settings: cleanup_policy=delete|compact, retention_ms, retention_bytes, segment_bytes, segment_ms,
-max_message_bytes, delete_retention_ms, index_interval_bytes. `none` takes a limit away.
+Settings: cleanup_policy=delete|compact, timestamp_type=create_time|log_append_time, retention_ms,
+retention_bytes, segment_bytes, segment_ms, max_message_bytes, delete_retention_ms, index_interval_bytes.
+`none` takes a limit away.
 Retention by time counts from when the broker appended, not from what the records say: old data stay as long as new.";
 
 /// `pubg1 topic`.

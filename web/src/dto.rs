@@ -161,6 +161,9 @@ pub(crate) struct TopicConfigBody {
     /// `delete` or `compact`.
     #[schema(required = false)]
     cleanup_policy: CleanupPolicyBody,
+    /// `create_time`: records have the time that their producer gave them; `log_append_time`: that of their append.
+    #[schema(required = false)]
+    timestamp_type: TimestampTypeBody,
     /// How long records are kept at least; `null`: for ever.
     #[schema(required = false)]
     retention_ms: Option<u64>,
@@ -187,6 +190,16 @@ pub(crate) struct TopicConfigBody {
 pub(crate) enum CleanupPolicyBody {
     Delete,
     Compact,
+}
+
+/// Whose clock gives records their time.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = TimestampType)]
+#[expect(dead_code, reason = "describes the model's type, which knows nothing of HTTP")]
+pub(crate) enum TimestampTypeBody {
+    CreateTime,
+    LogAppendTime,
 }
 
 /// Where a partition begins and ends.

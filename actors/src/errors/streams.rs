@@ -34,7 +34,8 @@ pub enum StreamError {
     Internal(TopicName),
     /// The time of a record shall be when the log took it, and the topic does not keep that.
     #[error(
-        "topic {0} does not store when its records were appended; use the record's own time, or a field of its value"
+        "topic {0} does not store when its records were appended: set its timestamp_type to log_append_time, or use \
+         the record's own time"
     )]
     NoAppendTime(TopicName),
     /// The name is too long for the stream's own topics.

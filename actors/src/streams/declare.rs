@@ -8,7 +8,8 @@ use pubg1_model::{
         ClusterImage, MetadataCommand, MetadataError, PauseReason, STREAM_NAME_BYTES_MAX, StreamDefinition,
         StreamImage, StreamState, StreamStateKind, TopicImage, changelog_topic, partials_topic,
     },
-    streams::{document::StreamDocument, plan::TimeSource, task::merge_shards},
+    record_batch::TimestampType,
+    streams::{document::StreamDocument, task::merge_shards},
 };
 use uuid::Uuid;
 
@@ -66,10 +67,11 @@ fn check(image: &ClusterImage, document: &StreamDocument) -> Result<Arc<TopicIma
     if bytes > STREAM_NAME_BYTES_MAX {
         return Err(StreamError::NameTooLong { name: document.name.clone(), bytes, bytes_max: STREAM_NAME_BYTES_MAX });
     }
-    if document.plan.time.source == TimeSource::AppendTime {
+    let input = image.topic(&document.input).ok_or_else(|| StreamError::UnknownInput(document.input.clone()))?;
+    if document.plan.reads_append_time() && input.config.timestamp_type != TimestampType::LogAppendTime {
         return Err(StreamError::NoAppendTime(document.input.clone()));
     }
-    image.topic(&document.input).map(Arc::clone).ok_or_else(|| StreamError::UnknownInput(document.input.clone()))
+    Ok(Arc::clone(input))
 }
 
 /// Creates the topics of a generation, from the first free number on.

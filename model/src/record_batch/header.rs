@@ -1,12 +1,16 @@
 //! The 61-byte header.
 
+use serde::{Deserialize, Serialize};
+
 use super::{BatchError, HEADER_BYTES, LENGTH_PREFIX_BYTES, MAGIC};
 use crate::{LeaderEpoch, Offset, compression::Compression};
 
 /// Who wrote a batch's timestamps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TimestampType {
     /// The producer, per record.
+    #[default]
     CreateTime,
     /// The broker, one for the batch.
     LogAppendTime,
@@ -38,6 +42,12 @@ impl Attributes {
     #[must_use]
     pub const fn timestamp_type(self) -> TimestampType {
         if self.0 & Self::LOG_APPEND_TIME == 0 { TimestampType::CreateTime } else { TimestampType::LogAppendTime }
+    }
+
+    /// The same, of a batch whose timestamps the broker wrote.
+    #[must_use]
+    pub const fn with_log_append_time(self) -> Self {
+        Self(self.0 | Self::LOG_APPEND_TIME)
     }
 
     /// Part of a transaction.

@@ -134,6 +134,24 @@ fn log_append_time_gives_every_record_the_largest_timestamp() {
 }
 
 #[test]
+fn an_append_gives_all_records_its_time_and_changes_nothing_else() {
+    for codec in [Compression::None, Compression::Lz4] {
+        let records = [Owned::value(5, b"a"), Owned::value(9, b"b")];
+        let batch = build(codec, &records, None).unwrap();
+        let appended = batch.appended_at(77);
+        let parsed = Batch::parse(appended.bytes()).unwrap();
+        assert_eq!(parsed.header(), appended.header());
+        let header = *parsed.header();
+        assert_eq!(header.attributes.timestamp_type(), TimestampType::LogAppendTime);
+        assert_eq!(header.attributes.compression(), Some(codec));
+        let read = |batch: &Batch<'_>| read(batch).unwrap();
+        let (before, after) = (read(&batch.as_batch()), read(&parsed));
+        assert_eq!(after.iter().map(|(_, record)| record.timestamp_ms).collect::<Vec<_>>(), [77, 77]);
+        assert!(before.iter().zip(&after).all(|(before, after)| before.1.value == after.1.value));
+    }
+}
+
+#[test]
 fn assignment_moves_the_offsets_and_keeps_the_checksum() {
     let batch = build(Compression::Zstd, &[Owned::value(1, b"a"), Owned::value(2, b"b")], None).unwrap();
     let mut bytes = batch.bytes().to_vec();

@@ -3,7 +3,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
-use pubg1_model::topic::CleanupPolicy;
+use pubg1_model::{record_batch::TimestampType, topic::CleanupPolicy};
 use serde_json::Value;
 
 use super::{
@@ -311,6 +311,20 @@ pub static SETTINGS: [Setting; 34] = [
         |s| match s.topic.cleanup_policy {
             CleanupPolicy::Delete => "delete",
             CleanupPolicy::Compact => "compact",
+        }
+    ),
+    setting!(
+        "topic.timestamp_type",
+        None,
+        "Default for topics: whose clock records have, `create_time` (the producer's) or `log_append_time`",
+        |s, t| s.topic.timestamp_type = match t {
+            "create_time" => TimestampType::CreateTime,
+            "log_append_time" => TimestampType::LogAppendTime,
+            _ => return Err("must be create_time or log_append_time".to_owned()),
+        },
+        |s| match s.topic.timestamp_type {
+            TimestampType::CreateTime => "create_time",
+            TimestampType::LogAppendTime => "log_append_time",
         }
     ),
     setting!(

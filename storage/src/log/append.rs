@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use pubg1_model::{LeaderEpoch, Offset, producer_state::SequenceCheck, record_batch::ValidBatch};
+use pubg1_model::{
+    LeaderEpoch, Offset,
+    producer_state::SequenceCheck,
+    record_batch::{TimestampType, ValidBatch},
+};
 
 use super::PartitionLog;
 use crate::{
@@ -27,7 +31,8 @@ impl PartitionLog {
     /// Appends a batch at the log end: sets its base offset and leader epoch and copies it, once,
     /// into the mapped segment. It is readable at once and durable after the next flush.
     ///
-    /// A batch of an idempotent producer that is already in the log is answered with its offsets.
+    /// A batch of an idempotent producer that is already in the log is answered with its offsets. Where the topic wants
+    /// the time of the append, that is `now_ms`.
     /// The first append in a new epoch notes the epoch as [`PartitionLog::begin_epoch`] does.
     ///
     /// # Errors
@@ -50,6 +55,14 @@ impl PartitionLog {
         if log_end == Offset::MAX {
             return Err(AppendError::OffsetsExhausted);
         }
+        let stamped;
+        let batch = match self.config.timestamp_type {
+            TimestampType::CreateTime => batch,
+            TimestampType::LogAppendTime => {
+                stamped = batch.appended_at(now_ms);
+                &stamped
+            }
+        };
         let mut header = *batch.header();
         header.base_offset = base_offset.to_wire();
         header.partition_leader_epoch = epoch.to_wire();

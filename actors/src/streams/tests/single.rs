@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pubg1_model::{record_batch::TimestampType, topic::TopicConfig};
 use serde_json::json;
 
 use super::*;
@@ -44,6 +45,33 @@ async fn a_bounded_stream_gives_the_rows_of_the_engine_and_finishes() {
     assert_eq!(read, 1_600);
     gives(&broker, "s.out", &oracle(&document, &inputs, true)).await;
     assert!(matches!(within(broker.streams().pause(&stream("s"))).await, Err(StreamError::State(_))));
+    drain(broker).await;
+}
+
+#[actix_rt::test]
+async fn windows_by_the_time_of_append_hold_what_was_appended_then() {
+    let (_fixture, broker) = start(1).await;
+    let config = TopicConfig { timestamp_type: TimestampType::LogAppendTime, ..TopicConfig::default() };
+    let new = NewTopic { name: topic("stamped"), partitions: Some(1), replication_factor: None, config: Some(config) };
+    within(broker.create_topic(new)).await.unwrap();
+    let partition = broker.partition(&topic("stamped"), PartitionId(0)).unwrap();
+    // The producer's times are of 1970.
+    let request = AppendRequest { batches: vec![batch_of(&records(0, 0..300))], acks: Acks::All };
+    within(partition.append(request)).await.unwrap();
+    let appended_ms = within(partition.find_timestamp(0)).await.unwrap().unwrap().1;
+    let document = document("s", |value| {
+        value["input"]["topic"] = json!("stamped");
+        value["time"]["source"] = json!("append_time");
+        value["stop"] = json!("latest");
+    });
+    within(broker.streams().create(document)).await.unwrap();
+    described(&broker, "s", is_finished).await;
+    let rows: Vec<Value> = rows(&broker, "s.out").await.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert_eq!(rows.iter().map(|row| row["n"].as_i64().unwrap()).sum::<i64>(), 300);
+    for row in &rows {
+        let (start, end) = (row["window_start"].as_i64().unwrap(), row["window_end"].as_i64().unwrap());
+        assert!((start..end).contains(&appended_ms), "{row}, appended at {appended_ms}");
+    }
     drain(broker).await;
 }
 

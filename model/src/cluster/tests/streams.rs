@@ -1,3 +1,5 @@
+//! Streams in the image: declared, replaced, paused, deleted, and what they hold on to.
+
 //! Streams.
 
 use super::*;
