@@ -159,7 +159,8 @@ pub struct StreamTask {
     pub state: StreamTaskState,
     /// What it waits for, or why it does not run, in words.
     pub reason: Option<String>,
-    /// The next offset that it reads, as last committed; of a merge in its partition of the partial results.
+    /// The next offset that it reads; of a merge in its partition of the partial results. What is committed may be a
+    /// moment behind.
     pub next_offset: Option<Offset>,
     /// Where what it reads ends.
     pub end_offset: Option<Offset>,

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::testing::{Fault, inject, panic_stream_tasks, panic_streams};
+use crate::{
+    WindowsQuery,
+    testing::{Fault, inject, panic_stream_tasks, panic_streams},
+};
 
 #[actix_rt::test]
 async fn tasks_actors_and_partitions_may_die() {
@@ -100,20 +103,34 @@ async fn a_large_state_is_stored_anew_from_time_to_time() {
     create_input(&broker, 1).await;
     let document = document("s", |value| {
         value["group_by"] = json!([{"name": "v", "value": {"field": "v"}}]);
-        value["columns"] = json!(["v", "n", "total"]);
+        value["aggregates"] = json!([
+            {"name": "n", "function": "count"},
+            {"name": "text", "function": "last", "of": {"field": "text"}},
+        ]);
+        value["columns"] = json!(["v", "n", "text"]);
         value["window"]["size"] = json!("100h");
     });
+    let text = "long ".repeat(50);
+    let with_text = |(at, key, value): Record| {
+        let mut value: Value = serde_json::from_str(&value).unwrap();
+        value["text"] = json!(text);
+        (at, key, value.to_string())
+    };
     let created = within(broker.streams().create(document.clone())).await.unwrap();
     let mut input = Vec::new();
-    for _ in 0..5 {
-        let round = records(0, 0..20_000);
+    for _ in 0..4 {
+        let round: Vec<Record> = records(0, 0..10_000).into_iter().map(with_text).collect();
         let partition = broker.partition(&topic("in"), PartitionId(0)).unwrap();
-        for records in round.chunks(5_000) {
+        for records in round.chunks(2_000) {
             append(&partition, batch_of(records)).await.unwrap();
         }
         input.extend(round);
         let read = u64::try_from(input.len()).unwrap();
-        described(&broker, "s", |told| told.tasks[0].next_offset == Some(offset(read)) && is_caught_up(told)).await;
+        described(&broker, "s", |told| told.tasks[0].next_offset == Some(offset(read))).await;
+        // What is told is committed.
+        let one = WindowsQuery { limit: 1, ..WindowsQuery::default() };
+        let told = within(broker.streams().windows(&stream("s"), one)).await.unwrap();
+        assert_eq!(told.as_of[0].offset, offset(read));
     }
     let changelog = broker.partition(&created.topics.changelog, PartitionId(0)).unwrap();
     seen(&changelog, |view| view.log_start_offset > offset(0)).await;
