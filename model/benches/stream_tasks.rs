@@ -34,6 +34,8 @@ const RECORDS: u64 = 1_000_000;
 /// What a producer puts into a batch.
 const BATCH_RECORDS: usize = 500;
 const WINDOW_MS: i64 = 10_000;
+/// When the task's clock begins: with the bids.
+const BEGIN_MS: i64 = 1_700_000_000_000;
 const GROUPS: u64 = 1_000_000;
 const EPOCH: LeaderEpoch = LeaderEpoch::new(1);
 const INFLATED_BYTES_MAX: usize = 1 << 30;
@@ -80,23 +82,24 @@ fn auction() -> Expr {
 
 fn begun(spec: TaskSpec) -> Task {
     let mut task = Task::new(spec).expect("a plan");
-    task.begin(ProducerId(7), Offset::ZERO, None, 0);
+    task.begin(ProducerId(7), Offset::ZERO, None, BEGIN_MS);
     task
 }
 
 /// Runs a task over a log; `commit` takes what it would append and publish.
 fn feed(task: &mut Task, log: &[u8], commit: &mut impl FnMut(CommitToAppend)) {
-    let (mut at, mut records) = (0, 0);
+    let (mut at, mut records) = (0, 0_i64);
     while at < log.len() {
         // It ends a step by itself.
-        let fed = task.feed(&log[at..], records / 1_000).expect("records");
+        let fed = task.feed(&log[at..], BEGIN_MS + records / 1_000).expect("records");
         at += fed.bytes;
         records += i64::try_from(fed.records).unwrap_or(0);
-        if task.is_commit_due(records / 1_000) {
-            make_commit(task, records / 1_000, commit);
+        let now_ms = BEGIN_MS + records / 1_000;
+        if task.is_commit_due(now_ms) {
+            make_commit(task, now_ms, commit);
         }
     }
-    make_commit(task, records / 1_000, commit);
+    make_commit(task, BEGIN_MS + records / 1_000, commit);
 }
 
 fn make_commit(task: &mut Task, now_ms: i64, commit: &mut impl FnMut(CommitToAppend)) {
@@ -113,6 +116,8 @@ fn run(task: &mut Task, log: &[u8], mut commit: impl FnMut(CommitToAppend)) {
     task.finish(i64::MAX).expect("rows");
     make_commit(task, i64::MAX, &mut commit);
     assert!(task.status().open.groups == 0 && task.position() > Offset::ZERO, "everything is closed");
+    let stats = task.status().stats;
+    assert_eq!((stats.late, stats.future, stats.late_merges), (0, 0, 0), "everything is in a window");
 }
 
 /// Both stages: the first's results go to the second as they would through their topic.

@@ -112,8 +112,8 @@ impl Oracle {
     }
 
     /// Waits until as many rows are there, has the stream stand still, and compares: every row once, in its partition
-    /// and with its key, and none besides; so too what is in no window; and the stream's own account of the records.
-    pub(crate) async fn compare(&self, client: &Client) {
+    /// and with its key, and none besides; so too what is in no window; and the stream's own account of the records. What was compared is told.
+    pub(crate) async fn compare(&self, client: &Client) -> String {
         let name = &self.document.name;
         let described: StreamReply = wait_until("the stream has read everything and given out its rows", || async {
             let described = client.stream(name).await.ok()?;
@@ -154,6 +154,7 @@ impl Oracle {
         let told = (told.read, told.accepted, told.filtered, told.late, told.future, told.malformed, told.no_time);
         let Stats { read, accepted, filtered, late, future, malformed, no_time, .. } = self.stats;
         assert_eq!(told, (read, accepted, filtered, late, future, malformed, no_time), "{name}");
+        format!("{name}: {} rows, each once and as they should be; {} records late", self.rows.len(), self.late.len())
     }
 
     async fn compare_late(&self, client: &Client, topic: &TopicName) {

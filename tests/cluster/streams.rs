@@ -312,7 +312,7 @@ async fn killed_brokers_cost_no_row_and_double_none() {
     println!("results after an election: {}", quantiles(&mut resumed));
     println!("results after all brokers were ready again: {}", quantiles(&mut restarts));
     assert!(resumed.last().is_none_or(|longest| *longest < RESUMED_MAX), "{resumed:?}\n{}", airport.cluster.logs());
-    conclude(airport, arrivals, &documents).await;
+    println!("{}", conclude(airport, arrivals, &documents).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,21 +344,23 @@ async fn a_worker_that_wakes_up_changes_nothing() {
         results_after(&mut rows, arrivals.latest_ms()).await;
         airport.whole(&[changelog.clone(), airport.topic.clone()]).await;
     }
-    conclude(airport, arrivals, &documents).await;
+    println!("{}", conclude(airport, arrivals, &documents).await);
 }
 
 /// No flight comes any more; a record of a much later day for each partition closes all windows. Then everything is
-/// compared.
-async fn conclude(airport: Airport, arrivals: Arrivals, documents: &[StreamDocument]) {
+/// compared, and what was compared is told.
+async fn conclude(airport: Airport, arrivals: Arrivals, documents: &[StreamDocument]) -> String {
     let latest_ms = arrivals.latest_ms();
-    arrivals.end().await;
+    let sent = arrivals.end().await;
     let closing_ms = latest_ms + 10 * 24 * 60 * MINUTE_MS;
     airport.write(0..PARTITIONS, closing_ms, &json!({ "scheduled": closing_ms })).await;
+    let mut told = vec![format!("{sent} flights")];
     for document in documents {
         let oracle = Oracle::of(&airport.client, document, PARTITIONS).await;
-        oracle.compare(&airport.client).await;
+        told.push(oracle.compare(&airport.client).await);
     }
     airport.cluster.end().await;
+    told.join("\n")
 }
 
 /// The rows that a stream has given out, by the start of their window: how many records each is made of.

@@ -1,5 +1,3 @@
-//! Streams in the image: declared, replaced, paused, deleted, and what they hold on to.
-
 //! Streams.
 
 use super::*;
