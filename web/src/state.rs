@@ -17,6 +17,7 @@ use pubg1_model::{
 use crate::{
     error::{ApiError, Cause},
     limits::{Budget, Limits},
+    streams::events::unknown::UnknownTopics,
 };
 
 /// The state behind every handler. Nothing in it is global: two brokers can live in one process.
@@ -35,6 +36,8 @@ pub struct AppState {
     turn: AtomicU32,
     /// Every reply is the last one of its connection.
     parting: AtomicBool,
+    /// Topics that ids of streams' events have named and that are not known here.
+    pub(crate) unknown_topics: UnknownTopics,
     /// The API's description, written when it is first asked for.
     pub(crate) openapi: OnceLock<Bytes>,
 }
@@ -52,6 +55,7 @@ impl AppState {
             waiting: Budget::new(limits.waiting_reads_max),
             turn: AtomicU32::new(0),
             parting: AtomicBool::new(false),
+            unknown_topics: UnknownTopics::default(),
             openapi: OnceLock::new(),
             limits,
         })

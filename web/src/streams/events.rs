@@ -8,9 +8,10 @@
 //!
 //! `id:` says where the client is in every partition, so that one that comes back with `Last-Event-ID` goes on with
 //! the next row of each: none is lost, none comes again. When a stream has got another output topic, events begin
-//! with the first row there.
+//! with the first row there; an id of a topic that is unknown here is first answered with 503.
 
 mod position;
+pub(crate) mod unknown;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -80,7 +81,7 @@ pub(crate) enum Begin {
     get, path = "/streams/{stream}/events", tag = "streams",
     params(("stream" = String, Path, description = "The stream"), EventsQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "The last id that was seen: takes precedence over the query",
-            pattern = "^[0-9a-f]{32}:[0-9]{1,18}(,[0-9]{1,18}){0,9}$")),
+            pattern = "^[0-9a-f]{32}:[0-9]{1,18}(,[0-9]{1,18})*$")),
     responses(
         (status = 200, description = "The rows, as they come", content((String = "text/event-stream"))),
         (status = "4XX", description = "Refused", body = ErrorBody),
@@ -175,8 +176,15 @@ impl Tail {
             partitions.push(Partition { number, handle, next: Offset::ZERO, retry_at: None });
         }
         match seen {
-            Some(seen) if seen.topic == image.id => seen.apply(&mut partitions)?,
-            seen => start(&mut partitions, if seen.is_some() { Begin::Earliest } else { from }).await?,
+            Some(seen) if seen.topic == image.id => {
+                seen.apply(&mut partitions)?;
+                check(&partitions).await?;
+            }
+            Some(seen) => {
+                check_is_gone(&call.state, &stream, seen.topic)?;
+                start(&mut partitions, Begin::Earliest).await?;
+            }
+            None => start(&mut partitions, from).await?,
         }
         Ok(Self {
             state: Arc::clone(&call.state),
@@ -214,7 +222,9 @@ impl Tail {
             self.phase = if self.phase == Phase::Ended { Phase::Ended } else { Phase::Behind };
             return Ok(output);
         }
-        if self.phase == Phase::Behind {
+        // Of a partition that cannot be read it is not known what there is.
+        let all_were_read = self.partitions.iter().all(|partition| partition.retry_at.is_none());
+        if self.phase == Phase::Behind && all_were_read {
             self.phase = Phase::UpToDate;
             let mut output = Vec::new();
             self.control(true, &mut output);
@@ -352,6 +362,39 @@ impl Tail {
 fn write_error(error: &ApiError, output: &mut Vec<u8>) {
     let data = Value::Object(error.to_json());
     output.extend_from_slice(format!("event: error\ndata: {data}").as_bytes());
+}
+
+/// Refuses a position beyond the end of a log now, while there still is a status to say so. A partition that cannot be
+/// asked does not keep the others waiting: its first read tells.
+async fn check(partitions: &[Partition]) -> Result<(), ApiError> {
+    let ask = |partition: &Partition| {
+        let (number, next, handle) = (partition.number.0, partition.next, partition.handle.clone());
+        async move { (number, next, handle.leader_view_at_once().await) }
+    };
+    let mut views: FuturesUnordered<_> = partitions.iter().map(ask).collect();
+    while let Some((number, requested, view)) = views.next().await {
+        let Ok(view) = view else { continue };
+        if requested > view.log_end_offset {
+            let (log_start_offset, high_watermark) = (view.log_start_offset, view.high_watermark);
+            let error = FetchError::OffsetOutOfRange { requested, log_start_offset, high_watermark };
+            return Err(ApiError::from(error).with("partition", number));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the topic of an id is really none of the stream's any more. This broker may also not know yet what the one
+/// knew that gave the id: to begin anew would then repeat rows.
+fn check_is_gone(state: &AppState, name: &StreamName, topic: TopicId) -> Result<(), ApiError> {
+    let image = state.image()?;
+    let next = image.stream(name).and_then(|stream| stream.next.as_ref());
+    let is_to_come = next.is_some_and(|next| next.output == topic);
+    let is_known = image.topic_by_id(topic).is_some();
+    if is_to_come || !is_known && !state.unknown_topics.was_long_ago(topic, Instant::now()) {
+        let message = "Last-Event-ID names rows that this broker does not know of yet, or that are deleted; try again";
+        return Err(ApiError::new(Cause::Recovering, message));
+    }
+    Ok(())
 }
 
 /// Puts every partition where its first, or its next, record is.
