@@ -25,7 +25,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(crate) struct NameQuery {
     /// What the stream of a `SELECT` is called.
-    #[param(pattern = "^[A-Za-z0-9._-]{1,200}$")]
+    #[param(pattern = "^[A-Za-z0-9._-]{1,160}$")]
     name: Option<String>,
 }
 

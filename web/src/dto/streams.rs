@@ -27,7 +27,7 @@ pub(crate) struct SqlText {
     /// A `SELECT`, or `CREATE MATERIALIZED VIEW name AS SELECT`.
     pub(crate) sql: String,
     /// What the stream of a `SELECT` is called.
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,200}$")]
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,160}$")]
     pub(crate) name: Option<String>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct SqlText {
 pub(crate) struct StreamBody {
     #[schema(minimum = 1, maximum = 1)]
     version: u32,
-    #[schema(pattern = "^[A-Za-z0-9._-]{1,200}$")]
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,160}$")]
     name: String,
     #[schema(value_type = Object)]
     input: Value,

@@ -38,8 +38,8 @@ pub(crate) struct ReadQuery {
     /// What they are made from; what is committed when absent.
     #[param(inline)]
     read: Option<ReadLevel>,
-    /// How many rows at most; at most 10000.
-    #[param(minimum = 1)]
+    /// How many rows at most.
+    #[param(minimum = 1, maximum = 10000)]
     limit: Option<usize>,
 }
 
@@ -68,24 +68,26 @@ pub(crate) enum ReadLevel {
 
 impl ReadQuery {
     fn wanted(self) -> Result<WindowsQuery, ApiError> {
-        if self.limit == Some(0) {
-            return Err(ApiError::malformed("limit must be at least 1"));
+        let limit = self.limit.unwrap_or(ROWS);
+        if !(1..=ROWS_MAX).contains(&limit) {
+            return Err(ApiError::malformed(format!("limit must be from 1 to {ROWS_MAX}")));
         }
         let state = self.state.unwrap_or_default();
         Ok(WindowsQuery {
             key: self.key.map(String::into_bytes),
-            from_ms: time(self.from.as_deref())?.unwrap_or(i64::MIN),
-            to_ms: time(self.to.as_deref())?.unwrap_or(i64::MAX),
+            from_ms: time("from", self.from.as_deref())?.unwrap_or(i64::MIN),
+            to_ms: time("to", self.to.as_deref())?.unwrap_or(i64::MAX),
             closed: state != WindowState::Open,
             open: state != WindowState::Closed,
             latest: self.read == Some(ReadLevel::Latest),
-            limit: self.limit.unwrap_or(ROWS).min(ROWS_MAX),
+            limit,
         })
     }
 }
 
-fn time(text: Option<&str>) -> Result<Option<i64>, ApiError> {
-    text.map(|text| timestamp_ms(&Value::from(text))).transpose()
+fn time(name: &str, text: Option<&str>) -> Result<Option<i64>, ApiError> {
+    let read = text.map(|text| timestamp_ms(&Value::from(text))).transpose();
+    read.map_err(|error| ApiError::new(error.cause(), format!("{name}: {}", error.message())))
 }
 
 /// Reads windows of a stream, on any broker. `as_of` tells which records they are made from.
@@ -125,12 +127,18 @@ mod tests {
     #[test]
     fn a_query_chooses_windows_and_has_bounds() {
         assert_eq!(wanted("").unwrap(), WindowsQuery { limit: ROWS, ..WindowsQuery::default() });
-        let query = wanted("key=EWR&from=1970-01-01T00:00:01Z&to=7&state=open&read=latest&limit=99999").unwrap();
+        let query = wanted("key=EWR&from=1970-01-01T00:00:01Z&to=7&state=open&read=latest&limit=10000").unwrap();
         assert_eq!((query.key.as_deref(), query.from_ms, query.to_ms), (Some(&b"EWR"[..]), 1_000, 7));
         assert_eq!((query.closed, query.open, query.latest, query.limit), (false, true, true, ROWS_MAX));
         let closed = wanted("state=closed").unwrap();
         assert_eq!((closed.closed, closed.open, closed.latest), (true, false, false));
-        assert_eq!(wanted("limit=0").unwrap_err().cause(), Cause::Malformed);
-        assert_eq!(wanted("from=soon").unwrap_err().cause(), Cause::Unprocessable);
+        for limit in ["limit=0", "limit=10001"] {
+            assert_eq!(wanted(limit).unwrap_err().cause(), Cause::Malformed, "{limit}");
+        }
+        for name in ["from", "to"] {
+            let error = wanted(&format!("{name}=soon")).unwrap_err();
+            assert_eq!(error.cause(), Cause::Unprocessable);
+            assert!(error.to_string().contains(&format!("{name}: ")), "{error}");
+        }
     }
 }
