@@ -109,7 +109,7 @@ macro_rules! setting {
 }
 
 /// Every setting there is, in the order in which `config show` prints them.
-pub static SETTINGS: [Setting; 34] = [
+pub static SETTINGS: [Setting; 35] = [
     setting!(
         "node_id",
         Some("--node-id"),
