@@ -15,14 +15,14 @@ use crate::{
 pub const HELP: &str = "\
 Starts four broker processes on free ports with a temporary data directory, loads the flights that
 left New York in January 2013 (over and over) through changing brokers, and reads them back while
-they are written. Meanwhile a window query (flights and delays by origin and hour) runs in the
-cluster, as a stream. On the way it kills the leader of a partition with kill -9, starts it again, kills
+they are written. Meanwhile a window query (flights and delays by origin and scheduled hour, for which
+many come out of order and some too late) runs in the cluster, as a stream. On the way it kills the leader of a partition with kill -9, starts it again, kills
 a follower, and starts that one again. Every acknowledged record must be found at the offset that
 its acknowledgement named, every replica must hold the same bytes, and the query's rows must be those
-of a plain computation over the same flights, each once. Exit code 1 when a record is lost, moved or
+of a plain computation over the same records, each once. Exit code 1 when a record is lost, moved or
 doubled, replicas differ, or a row is not right.
 
-With --brokers 1 a lone broker is killed and started again.
+With --brokers 1 a lone broker is killed and started again, and there is no window query.
 
 Examples:
   pubg1 demo
@@ -96,9 +96,12 @@ pub async fn run(terminal: Terminal, args: DemoArgs) -> Result<(), CommandError>
     let replicas = if replicas.is_empty() { replicas } else { format!("; {replicas}") };
     let wrong = report.windows.as_ref().filter(|windows| !windows.is_clean());
     let rows = wrong.map(|windows| {
-        let WindowCheck { expected, equal, surplus, example, .. } = windows;
+        let WindowCheck { expected, equal, surplus, late_wrong, example, .. } = windows;
         let example = example.as_deref().unwrap_or_default();
-        format!("; {equal} of {expected} rows of the window query are right, {surplus} are too many: {example}")
+        format!(
+            "; {equal} of {expected} rows of the window query are right, {surplus} are too many, {late_wrong} records \
+             are wrongly late or in time: {example}"
+        )
     });
     let rows = rows.unwrap_or_default();
     Err(CommandError::Failed(format!(

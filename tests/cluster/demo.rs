@@ -31,6 +31,7 @@ async fn the_demo_kills_a_leader_and_a_follower_and_loses_nothing() {
     assert!(failures.failover.count >= 1 && failures.replica_problems.is_empty(), "{failures:#?}");
     let windows = report.windows.expect("a window query");
     assert!(windows.expected > 2_000 && windows.equal == windows.expected, "{windows:#?}");
+    assert!(windows.late > 500 && windows.late_wrong == 0 && windows.out_of_order > 10_000, "{windows:#?}");
 }
 
 /// Whether a process runs; one that ended and was not waited for does not.
