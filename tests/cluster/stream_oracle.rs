@@ -111,6 +111,11 @@ impl Oracle {
         Self { document, rows, late, input, stats }
     }
 
+    /// How many records are in no window.
+    pub(crate) fn late(&self) -> usize {
+        self.late.len()
+    }
+
     /// Waits until as many rows are there, has the stream stand still, and compares: every row once, in its partition
     /// and with its key, and none besides; so too what is in no window; and the stream's own account of the records. What was compared is told.
     pub(crate) async fn compare(&self, client: &Client) -> String {

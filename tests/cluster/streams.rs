@@ -128,6 +128,26 @@ impl Airport {
         .await;
     }
 
+    /// What a broker says of itself, once it answers.
+    async fn metrics(&self, broker: u32) -> Option<String> {
+        let node = self.cluster.processes.nodes().iter().find(|node| node.id == broker).expect("a broker");
+        let answer = reqwest::get(format!("{}/metrics", node.client.base())).await.ok()?;
+        answer.text().await.ok()
+    }
+
+    /// Waits until a broker that has slept has noticed that its task is another one's: a commit of it was refused, or it
+    /// has stopped. Which of them is told.
+    async fn has_given_up(&self, broker: u32, task: u32) -> &'static str {
+        wait_until("the broker that slept gives its task up", || async {
+            match counter(&self.metrics(broker).await?, "pubg1_stream_fenced_total", task) {
+                None => Some("has stopped"),
+                Some(0) => None,
+                Some(_) => Some("was fenced"),
+            }
+        })
+        .await
+    }
+
     /// Waits until every replica of these topics has everything.
     async fn whole(&self, topics: &[TopicName]) {
         wait_until("all replicas are in sync", || async {
@@ -141,6 +161,12 @@ impl Airport {
         })
         .await;
     }
+}
+
+/// A counter of a task of the stream by-origin; `None` where the task does not run.
+fn counter(metrics: &str, name: &str, task: u32) -> Option<u64> {
+    let series = format!("{name}{{stream=\"by-origin\",task=\"{task}\"}} ");
+    metrics.lines().find_map(|line| line.strip_prefix(&series)?.trim().parse().ok())
 }
 
 /// Flights that come in at a steady rate, until they are told to stop.
@@ -162,15 +188,15 @@ impl Arrivals {
             while !stopped.load(Ordering::Relaxed) {
                 ticks.tick().await;
                 for _ in 0..RATE / 50 {
-                    let (record, value, scheduled_ms) = flight(&flights, number);
+                    let record = flights.record(number);
                     let partition = producer.partition_for(record.key.as_deref(), number);
                     let outgoing = OutgoingRecord {
                         key: record.key.as_deref(),
-                        value: Some(&value),
+                        value: Some(&record.value),
                         timestamp_ms: record.timestamp_ms,
                     };
                     producer.send(partition, &outgoing, number).await.expect("sent");
-                    latest.fetch_max(scheduled_ms, Ordering::Relaxed);
+                    latest.fetch_max(record.scheduled_ms, Ordering::Relaxed);
                     number += 1;
                 }
                 producer.send_due().await.expect("sent");
@@ -191,15 +217,6 @@ impl Arrivals {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.expect("joined")
     }
-}
-
-/// A flight with the time at which it should have left.
-fn flight(flights: &Flights, number: u64) -> (pubg1::demo::flights::Flight, Vec<u8>, i64) {
-    let record = flights.record(number);
-    let mut value: Value = serde_json::from_slice(&record.value).expect("JSON");
-    let scheduled_ms = record.timestamp_ms - value["dep_delay"].as_i64().unwrap_or(0) * MINUTE_MS;
-    value["scheduled"] = scheduled_ms.into();
-    (record, value.to_string().into_bytes(), scheduled_ms)
 }
 
 /// Follows an output topic: the latest end of a window among its rows.
@@ -328,7 +345,13 @@ async fn a_worker_that_wakes_up_changes_nothing() {
     let seconds = size("PUBG1_TEST_STREAM_PAUSE_SECONDS", 4);
     for turn in 0..u32::try_from(size("PUBG1_TEST_STREAM_PAUSES", 2)).expect("few") {
         // The last task of a stream with two stages merges.
-        let sleeper = airport.leader(&changelog, (tasks - 1 + turn) % tasks).await;
+        let task = (tasks - 1 + turn) % tasks;
+        let sleeper = airport.leader(&changelog, task).await;
+        wait_until("the task runs there", || async {
+            let metrics = airport.metrics(sleeper).await?;
+            counter(&metrics, "pubg1_stream_commits_total", task).filter(|commits| *commits > 0)
+        })
+        .await;
         let began = Instant::now();
         airport.cluster.processes.node(sleeper).expect("a broker").pause().expect("paused");
         let latest_ms = arrivals.latest_ms();
@@ -340,7 +363,11 @@ async fn a_worker_that_wakes_up_changes_nothing() {
             results += 1;
         }
         println!("{results} times results until it wakes up after {:?}", began.elapsed());
+        // What it wakes up with is the task of a leader that was replaced.
+        airport.elected(&[changelog.clone(), airport.topic.clone()], &[sleeper]).await;
         airport.cluster.processes.node(sleeper).expect("a broker").resume().expect("resumed");
+        let ended = airport.has_given_up(sleeper, task).await;
+        println!("after {:?} the old task {ended}", began.elapsed());
         results_after(&mut rows, arrivals.latest_ms()).await;
         airport.whole(&[changelog.clone(), airport.topic.clone()]).await;
     }
@@ -357,6 +384,8 @@ async fn conclude(airport: Airport, arrivals: Arrivals, documents: &[StreamDocum
     let mut told = vec![format!("{sent} flights")];
     for document in documents {
         let oracle = Oracle::of(&airport.client, document, PARTITIONS).await;
+        // Otherwise nothing would be said about what is late.
+        assert!(document.name.as_str() != "by-origin" || oracle.late() > 0, "no flight is late");
         told.push(oracle.compare(&airport.client).await);
     }
     airport.cluster.end().await;
