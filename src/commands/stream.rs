@@ -49,7 +49,7 @@ Example:
 
 const RUN_HELP: &str = "\
 The query runs here, without a broker, by the code that runs in one: the same records in the same
-partitions give the same rows. A record's partition follows from its key as in Kafka's clients;
+partitions give the same final rows. A record's partition follows from its key as in Kafka's clients;
 records without a key go round. When the input ends, all windows are closed.
 
 With -o json every row is one line as soon as its window closes, and the last line of standard

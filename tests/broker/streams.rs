@@ -1,8 +1,13 @@
 //! Streams from the command line: declared, watched, followed, read, paused, replaced and deleted.
 
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
+
 use serde_json::{Value, json};
 
-use crate::harness::{TestBroker, wait_until};
+use crate::harness::{TestBroker, command, wait_until};
 
 const SQL: &str = "CREATE MATERIALIZED VIEW busy WITH (idle_timeout = '10m') AS
     SELECT page, COUNT(*) AS n FROM TUMBLE(clicks, ts, INTERVAL '10' SECOND) GROUP BY page, window_start";
@@ -81,6 +86,16 @@ async fn a_stream_goes_on_after_a_pause_and_a_kill() {
     };
     let rows = wait_until("the rows are published", published).await;
     assert_eq!(rows.lines().count(), 2, "each row once: {rows}");
+    // Nor does one come again later: a stream that stands still has published all that it had to.
+    broker.pubg1_ok(&["stream", "pause", "busy"], b"").await;
+    let again = broker.pubg1_ok(&["stream", "tail", "busy", "--from", "earliest", "-e"], b"").await;
+    let sorted = |rows: &str| {
+        let mut rows: Vec<String> = rows.lines().map(str::to_owned).collect();
+        rows.sort();
+        rows
+    };
+    assert_eq!(sorted(&again), sorted(&rows), "each row once");
+    broker.pubg1_ok(&["stream", "resume", "busy"], b"").await;
 
     let replace = ["stream", "create", "--replace", "--sql"];
     let same = broker.pubg1_ok(&[&replace[..], &[SQL]].concat(), b"").await;
@@ -93,8 +108,15 @@ async fn a_stream_goes_on_after_a_pause_and_a_kill() {
         (stream["generation"] == 2).then_some(())
     };
     wait_until("the next generation takes the name", switched).await;
+    let mut tail = command(&["stream", "tail", "busy"], &[("PUBG1_BROKER", broker.client.base())]);
+    let mut tail = tail.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("pubg1 starts");
+    let mut notes = BufReader::new(tail.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(notes.any(|note| note.contains("waiting for more")), "it follows the stream");
     let told = broker.pubg1_ok(&["stream", "delete", "busy", "--yes"], b"").await;
     assert_eq!(told, "stream busy is deleted; its rows stay in their topic\n");
+    let note = notes.last().unwrap_or_default();
+    assert!(note.contains("stream busy is deleted; its rows stay in the topic busy.g2"), "{note}");
+    assert_eq!(tail.wait().expect("it ends").code(), Some(1));
     let gone = broker.pubg1(&["stream", "describe", "busy"], b"").await;
     assert_eq!(gone.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&gone.stderr).contains("40406"));

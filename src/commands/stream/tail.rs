@@ -20,9 +20,9 @@ use crate::{
 
 /// What `--help` says at its end.
 pub(super) const HELP: &str = "\
-Without -n or --until-end it follows the stream for ever, through restarts of brokers too. A row is
-shown as its window's bounds and the query's columns; with -o json it is one line, as it stands in
-the output topic.
+Without -n or --until-end it follows the stream through restarts of brokers, until it is deleted: then
+the exit code is 1. A row is shown as its window's bounds and the query's columns; with -o json it is
+one line, as it stands in the output topic.
 
 Examples:
   pubg1 stream tail busy
@@ -71,7 +71,7 @@ pub(super) async fn run(client: &Client, terminal: Terminal, args: &TailArgs) ->
         let followed = tokio::select! {
             result = printer.print_all(events) => result.map(|()| None),
             _ = tokio::signal::ctrl_c() => Ok(None),
-            topic = moved(client, &args.name, &topic) => Ok(Some(topic)),
+            next = moved(client, &args.name, &topic) => next.map(Some),
         };
         tasks.abort_all();
         printer.flush()?;
@@ -83,13 +83,18 @@ pub(super) async fn run(client: &Client, terminal: Terminal, args: &TailArgs) ->
 
 /// Waits until the rows of a stream go to another topic; which one that is. Who cannot be asked is asked again: that
 /// rows cannot be read either is told by those who read them.
-async fn moved(client: &Client, name: &StreamName, topic: &TopicName) -> TopicName {
+///
+/// # Errors
+/// [`CommandError::Failed`] when the stream is not there any more.
+async fn moved(client: &Client, name: &StreamName, topic: &TopicName) -> Result<TopicName, CommandError> {
     loop {
         sleep(LOOK_INTERVAL).await;
-        let streams = client.streams().await.unwrap_or_default();
-        let output = streams.into_iter().find(|stream| stream.stream == name.as_str()).map(|stream| stream.output);
-        if let Some(output) = output.filter(|output| output != topic) {
-            return output;
+        let Ok(streams) = client.streams().await else { continue };
+        let Some(stream) = streams.into_iter().find(|stream| stream.stream == name.as_str()) else {
+            return Err(CommandError::Failed(format!("stream {name} is deleted; its rows stay in the topic {topic}")));
+        };
+        if stream.output != *topic {
+            return Ok(stream.output);
         }
     }
 }
