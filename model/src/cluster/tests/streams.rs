@@ -1,4 +1,4 @@
-//! Streams.
+//! Streams, and the topics that they use.
 
 use super::*;
 use crate::{Offset, StreamId, StreamName};
