@@ -373,7 +373,7 @@ mod tests {
         found.rows.push(Row { origin: "JFX".to_owned(), ..row });
         is_seen(&found, |check| check.surplus == 1);
         found.rows.pop();
-        let worst = std::mem::replace(&mut found.rows[3].worst, Some(-99));
+        let worst = found.rows[3].worst.replace(-99);
         is_seen(&found, |check| check.different == 1);
         found.rows[3].worst = worst;
 
