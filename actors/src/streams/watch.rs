@@ -1,7 +1,7 @@
 //! Follows a partition of a changelog that is kept here: each time that it begins to be led here its task is started, and
 //! ended with the leadership.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use actix_rt::task::JoinHandle;
 use pubg1_metrics::ActorKind;
@@ -30,6 +30,9 @@ use crate::{
     rpc::Services,
     supervision::{DeathGuard, Exit, RestartHistory, jitter},
 };
+
+/// How long a task that dies again and again rests, unless its stream is paused for that.
+const REST: Duration = Duration::from_secs(30);
 
 /// Work that ends with this.
 pub(super) struct Watcher(pub(super) JoinHandle<()>);
@@ -178,7 +181,9 @@ async fn run(watched: &Watched, slot: &Arc<PartitionSlot>, epoch: LeaderEpoch) {
             tracing::error!(%stream, %task, "a task of a stream dies again and again");
             let problem = "it panics again and again; the broker's log says where".to_owned();
             pause_stream(&watched.services, &watched.plan, PauseReason::Failed { task, problem }).await;
-            return;
+            // That ends this, unless the stream was paused already, or was told to go on meanwhile.
+            sleep(REST).await;
+            continue;
         };
         tracing::warn!(%stream, %task, "a task of a stream has died and is read again");
         sleep(pause).await;

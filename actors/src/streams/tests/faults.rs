@@ -98,6 +98,34 @@ async fn records_that_are_gone_pause_a_stream_or_are_counted() {
 }
 
 #[actix_rt::test]
+async fn a_task_that_fails_while_its_stream_is_paused_is_tried_again_with_it() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    create_input(&broker, 1).await;
+    let created = within(broker.streams().create(document("s", |_| ()))).await.unwrap();
+    described(&broker, "s", is_caught_up).await;
+    within(broker.streams().pause(&stream("s"))).await.unwrap();
+    described(&broker, "s", |told| told.tasks[0].state == StreamTaskState::Paused).await;
+    let changelog = broker.partition(&created.topics.changelog, PartitionId(0)).unwrap();
+    let slot = changelog.slot();
+    let mut garbage = BatchBuilder::new(Compression::None);
+    garbage.push(&NewRecord { value: Some(b"no commit"), ..NewRecord::default() }).unwrap();
+    let request = AppendRequest { batches: vec![garbage.finish(None).unwrap()], acks: Acks::All };
+    within(slot.append_internally(request, slot.view().leader_epoch)).await.unwrap();
+    panic_stream_tasks(&broker);
+    let has_failed = |told: &StreamDescription| {
+        told.tasks[0].state == StreamTaskState::Waiting
+            && told.tasks[0].reason.as_ref().is_some_and(|reason| reason.contains("paused"))
+    };
+    let told = described(&broker, "s", has_failed).await;
+    assert_eq!(told.reason.as_deref(), Some("it was asked to pause"));
+    within(broker.streams().resume(&stream("s"))).await.unwrap();
+    let told = described(&broker, "s", |told| told.phase == StreamPhase::Paused).await;
+    assert!(told.reason.as_ref().unwrap().contains("changelog"), "{told:?}");
+    assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+}
+
+#[actix_rt::test]
 async fn what_is_too_large_for_a_topic_of_results_stops_no_stream_unseen() {
     let fixture = Fixture::new();
     let broker = fixture.start().await;
