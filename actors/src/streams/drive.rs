@@ -14,7 +14,7 @@ use super::{
     cell::{StreamPlan, TaskCell, Wanted},
     commit::commit,
     feed::feed,
-    messages::Forget,
+    messages::{DriverEnded, Forget},
     restore::restore,
     task_actor::StreamWindowActor,
 };
@@ -71,6 +71,7 @@ fn cut(mut problem: String) -> String {
 /// Drives a task for as long as its actor lives.
 pub(super) async fn drive(cell: Arc<TaskCell>, address: Addr<StreamWindowActor>) {
     let (stream, task) = (cell.plan.name.clone(), cell.partition());
+    let _ended = Ended(address.clone());
     loop {
         let Err(halt) = attempt(&cell).await;
         let has_failed = matches!(halt, Halt::Failed(_));
@@ -97,6 +98,16 @@ pub(super) async fn drive(cell: Arc<TaskCell>, address: Addr<StreamWindowActor>)
             return;
         }
         sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Tells the actor that its driver has ended, by whatever: an actor without one would only look alive.
+struct Ended(Addr<StreamWindowActor>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        #[expect(clippy::disallowed_methods, reason = "sent once")]
+        self.0.do_send(DriverEnded);
     }
 }
 

@@ -19,8 +19,8 @@ use super::{
     describe::TaskReport,
     drive::drive,
     messages::{
-        Begin, CaughtUp, Committed, Describe, End, Feed, Forget, Idle, Made, MakeCommit, NextStep, OwnTime, Published,
-        ReadOpen, ReadWindows, Restored, SkipTo, Step,
+        Begin, CaughtUp, Committed, Describe, DriverEnded, End, Feed, Forget, Idle, Made, MakeCommit, NextStep,
+        OwnTime, Published, ReadOpen, ReadWindows, Restored, SkipTo, Step,
     },
     watch::Watcher,
     windows::{OpenParts, TaskRows},
@@ -365,6 +365,8 @@ handlers! {
     Describe => Option<TaskReport>, |this, Describe, _| this.describe();
     ReadWindows => (), |this, read, _| this.read_windows(read);
     ReadOpen => (), |this, read, _| this.read_open(read);
+    // Without the guard's word this is a death.
+    DriverEnded => (), |_this, DriverEnded, ctx| ctx.stop();
     End => (), |this, End, ctx| {
         this.guard.finish();
         ctx.stop();
