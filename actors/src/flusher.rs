@@ -243,6 +243,11 @@ fn run(job: Job, fatal: &Fatal, thread: &str) {
     }
 }
 
+/// Runs `work` in a job that may panic without harm to others: what it said then is given back, and is not fatal.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| panic_text(&*payload).to_owned())
+}
+
 fn panic_text(payload: &(dyn Any + Send)) -> &str {
     match (payload.downcast_ref::<&str>(), payload.downcast_ref::<String>()) {
         (Some(text), _) => text,
@@ -332,6 +337,17 @@ mod tests {
         assert_eq!(*fatal.reported().await, FatalError::Thread { thread: "test-0".into() });
         assert_eq!(pool.run(|| 7).await, Some(7));
         threads.finish();
+    }
+
+    #[tokio::test]
+    async fn a_panic_that_is_caught_is_not_fatal() {
+        let fatal = Fatal::new();
+        let (pool, threads) = BlockingPool::start("test", 1, &fatal).unwrap();
+        let panics = || if pool_is_broken() { 1 } else { panic!("on purpose") };
+        assert_eq!(pool.run(move || caught(panics)).await, Some(Err("on purpose".to_owned())));
+        assert_eq!(pool.run(|| caught(|| 7)).await, Some(Ok(7)));
+        threads.finish();
+        assert!(fatal.get().is_none());
     }
 
     fn pool_is_broken() -> bool {

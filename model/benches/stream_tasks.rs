@@ -73,7 +73,10 @@ fn spec(group: Expr, kind: TaskKind, inputs: u32, shards: u32) -> TaskSpec {
     let mut plan = Plan::count(Window::tumbling(WINDOW_MS));
     plan.stages = if group == Expr::Key { Stages::PerPartition } else { Stages::Merged };
     plan.group = vec![GroupColumn { name: "auction".to_owned(), expr: group }];
-    TaskSpec { kind, plan: Arc::new(plan), inputs, shards, output_partitions: 4, late_partitions: 4 }
+    let (output_partitions, late_partitions, bytes_max) = (4, 4, 1 << 20);
+    let (output_bytes_max, late_bytes_max) = (bytes_max, bytes_max);
+    let plan = Arc::new(plan);
+    TaskSpec { kind, plan, inputs, shards, output_partitions, output_bytes_max, late_partitions, late_bytes_max }
 }
 
 fn auction() -> Expr {

@@ -10,8 +10,8 @@
 //! This is a replay of the log: appending, recovering and following a leader all call
 //! [`ProducerStates::record`] for the same batches in the same order. Producer ids are chosen by
 //! clients, so the number of producers is bounded; the one whose last batch is the oldest goes
-//! first. The time of a record is the client's word and plays no part: idle time is measured
-//! between calls of [`ProducerStates::expire`].
+//! first. None is forgotten because time has passed, as Kafka does: who sends a batch again after a day
+//! (a task of a stream whose broker was down, say) would append it twice.
 
 mod snapshot;
 
@@ -80,8 +80,6 @@ struct Appended {
 #[derive(Clone, Debug)]
 struct Producer {
     epoch: i16,
-    /// When it was first found idle; `None` while it has appended since.
-    idle_since_ms: Option<i64>,
     batches: [Appended; BATCHES_REMEMBERED],
     used: usize,
 }
@@ -89,7 +87,7 @@ struct Producer {
 /// The places that are not in use do not count.
 impl PartialEq for Producer {
     fn eq(&self, other: &Self) -> bool {
-        self.epoch == other.epoch && self.idle_since_ms == other.idle_since_ms && self.batches() == other.batches()
+        self.epoch == other.epoch && self.batches() == other.batches()
     }
 }
 
@@ -99,7 +97,7 @@ impl Producer {
     const fn new(epoch: i16) -> Self {
         const NONE: Appended =
             Appended { first_sequence: 0, last_sequence: 0, base_offset: Offset::ZERO, last_offset: Offset::ZERO };
-        Self { epoch, idle_since_ms: None, batches: [NONE; BATCHES_REMEMBERED], used: 0 }
+        Self { epoch, batches: [NONE; BATCHES_REMEMBERED], used: 0 }
     }
 
     fn batches(&self) -> &[Appended] {
@@ -233,7 +231,6 @@ impl ProducerStates {
             }
         }
         producer.epoch = header.producer_epoch;
-        producer.idle_since_ms = None;
         producer.push(batch);
         // Two producers at one offset: the log was rewritten, the former owner of the offset is gone.
         if let Some(former) = self.by_last_offset.insert(last_offset, producer_id).filter(|id| *id != producer_id) {
@@ -243,20 +240,6 @@ impl ProducerStates {
             let Some((_, idlest)) = self.by_last_offset.pop_first() else { break };
             self.producers.remove(&idlest);
         }
-    }
-
-    /// Forgets the producers that have appended nothing for `idle_ms_max`. Their idle time begins
-    /// with the first call after their last batch, so call it regularly.
-    pub fn expire(&mut self, now_ms: i64, idle_ms_max: i64) {
-        let by_last_offset = &mut self.by_last_offset;
-        self.producers.retain(|_, producer| {
-            let since = *producer.idle_since_ms.get_or_insert(now_ms);
-            let keep = now_ms.saturating_sub(since) < idle_ms_max;
-            if !keep && let Some(last) = producer.last() {
-                by_last_offset.remove(&last.last_offset);
-            }
-            keep
-        });
     }
 
     /// Forgets every batch that ends at or after `offset`, as the log does when it is truncated.

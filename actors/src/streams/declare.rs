@@ -15,7 +15,9 @@ use uuid::Uuid;
 
 use super::{
     describe::describe,
-    topics::{changelog_places, create_internal, delete_topics, internal_topics, led, not_created, result_topic},
+    topics::{
+        changelog_places, create_internal, delete_topics, internal_topics, late_config, led, not_created, result_topic,
+    },
 };
 use crate::{
     errors::{CreateTopicError, StreamError},
@@ -84,8 +86,8 @@ async fn define(
 ) -> Result<(u32, StreamDefinition), StreamError> {
     let partitions = u32::try_from(input.partitions.len()).unwrap_or(u32::MAX);
     let shards = merge_shards(&document.plan, partitions);
-    let output = result_topic(services, output, input).await?.id;
-    let late = result_topic(services, late, input).await?.id;
+    let output = result_topic(services, output, input, None).await?.id;
+    let late = result_topic(services, late, input, Some(late_config(services, input))).await?.id;
     let mut generation = first;
     let (name, changelog, places) = loop {
         let name =

@@ -1,7 +1,7 @@
 //! What drives a task: reads what it knows, then lets it read, commits and publishes, until something goes wrong, and
 //! begins anew. What it does in vain is tried again; what cannot get better pauses the stream.
 
-use std::{convert::Infallible, future::pending, sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use actix::Addr;
 use pubg1_model::{
@@ -11,10 +11,10 @@ use pubg1_model::{
 use tokio::time::sleep;
 
 use super::{
-    cell::{StreamPlan, TaskCell},
+    cell::{StreamPlan, TaskCell, Wanted},
     commit::commit,
     feed::feed,
-    messages::Forget,
+    messages::{DriverEnded, Forget},
     restore::restore,
     task_actor::StreamWindowActor,
 };
@@ -22,6 +22,8 @@ use crate::{handles::StreamTaskState, metadata::ProposeError, rpc::Services};
 
 /// The pause before a task that could not go on is read again.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long a task that cannot go on waits to be ended because its stream is paused.
+const PAUSED_PATIENCE: Duration = Duration::from_secs(1);
 /// The pause before the metadata log is told again.
 const TELL_PAUSE: Duration = Duration::from_millis(250);
 /// The longest text about a problem that is stored.
@@ -69,8 +71,10 @@ fn cut(mut problem: String) -> String {
 /// Drives a task for as long as its actor lives.
 pub(super) async fn drive(cell: Arc<TaskCell>, address: Addr<StreamWindowActor>) {
     let (stream, task) = (cell.plan.name.clone(), cell.partition());
+    let _ended = Ended(address.clone());
     loop {
         let Err(halt) = attempt(&cell).await;
+        let has_failed = matches!(halt, Halt::Failed(_));
         match halt {
             Halt::Gone => return,
             Halt::Again(reason) => {
@@ -82,13 +86,28 @@ pub(super) async fn drive(cell: Arc<TaskCell>, address: Addr<StreamWindowActor>)
                 cell.waits("the stream is about to be paused");
                 pause_stream(&cell.services, &cell.plan, reason).await;
                 // The image says so before long, and ends this.
-                return pending().await;
+                sleep(PAUSED_PATIENCE).await;
             }
         }
         if address.send(Forget).await.is_err() {
             return;
         }
+        // Or it does not: the stream was paused by somebody else already, or was told to go on meanwhile. Then it is
+        // tried again as soon as the stream runs.
+        if has_failed && cell.wanted.clone().wait_for(|wanted| *wanted == Wanted::Run).await.is_err() {
+            return;
+        }
         sleep(RETRY_PAUSE).await;
+    }
+}
+
+/// Tells the actor that its driver has ended, by whatever: an actor without one would only look alive.
+struct Ended(Addr<StreamWindowActor>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        #[expect(clippy::disallowed_methods, reason = "sent once")]
+        self.0.do_send(DriverEnded);
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     cell::{TaskCell, Wanted},
     drive::Halt,
-    messages::{CaughtUp, Feed, Idle, NextStep, OwnTime, SkipTo, Step},
+    messages::{CaughtUp, Feed, Idle, NextStep, OwnTime, Resumed, SkipTo, Step},
     restore::source,
     task_actor::bytes as count,
     times::{is_ahead, times},
@@ -34,7 +34,7 @@ pub(super) async fn feed(cell: &Arc<TaskCell>) -> Result<Infallible, Halt> {
     let mut wait = WAIT_MIN;
     let mut skew_looked_at: Option<Instant> = None;
     loop {
-        hold(cell).await?;
+        let wanted = hold(cell).await?;
         let step = next_step(cell).await?;
         if step.is_finished {
             cell.set_state(StreamTaskState::Running);
@@ -53,10 +53,13 @@ pub(super) async fn feed(cell: &Arc<TaskCell>) -> Result<Infallible, Halt> {
         }
         match read(cell, &input, step.position).await {
             Ok(fetched) if fetched.is_empty() => {
-                cell.set_state(StreamTaskState::Running);
+                cell.set_state(match wanted {
+                    Wanted::Run => StreamTaskState::Running,
+                    Wanted::Hold => StreamTaskState::Paused,
+                });
                 cell.ask(CaughtUp { at: fetched.high_watermark }).await.ok_or(Halt::Gone)?;
                 wait = if pass_time(cell).await? { WAIT_MIN } else { (2 * wait).min(wait_max(cell)) };
-                wait_for_records(cell, &input, step.position, wait).await;
+                wait_for_records(cell, &input, step.position, wait, wanted).await;
             }
             Ok(fetched) => {
                 cell.set_state(StreamTaskState::Running);
@@ -78,17 +81,23 @@ pub(super) async fn feed(cell: &Arc<TaskCell>) -> Result<Infallible, Halt> {
     }
 }
 
-/// Waits while the task shall stand still.
-async fn hold(cell: &TaskCell) -> Result<(), Halt> {
+/// Waits while the task shall stand still; what it shall do now.
+///
+/// A second stage never stands still by itself: it comes to rest when it has taken what the first has handed on. What
+/// was handed on at the last could not be read otherwise, by those who ask for windows.
+async fn hold(cell: &TaskCell) -> Result<Wanted, Halt> {
     let mut wanted = cell.wanted.clone();
-    if *wanted.borrow_and_update() == Wanted::Run {
-        return Ok(());
+    let now = *wanted.borrow_and_update();
+    if now == Wanted::Run || matches!(cell.spec.kind, TaskKind::Merge { .. }) {
+        return Ok(now);
     }
     cell.set_state(StreamTaskState::Paused);
     cell.work.notify_one();
     wanted.wait_for(|wanted| *wanted == Wanted::Run).await.map_err(|_| Halt::Gone)?;
+    // What came meanwhile is not known yet.
+    cell.ask(Resumed).await.ok_or(Halt::Gone)?;
     cell.set_state(StreamTaskState::Running);
-    Ok(())
+    Ok(Wanted::Run)
 }
 
 async fn next_step(cell: &TaskCell) -> Result<Step, Halt> {
@@ -180,7 +189,8 @@ fn wait_max(cell: &TaskCell) -> Duration {
     }
 }
 
-async fn wait_for_records(cell: &TaskCell, input: &PartitionHandle, position: Offset, wait: Duration) {
+/// Waits until there is something to read, or something else to do than what was `seen`.
+async fn wait_for_records(cell: &TaskCell, input: &PartitionHandle, position: Offset, wait: Duration, seen: Wanted) {
     let mut wanted = cell.wanted.clone();
     let deadline = Instant::now() + wait;
     tokio::select! {
@@ -191,7 +201,8 @@ async fn wait_for_records(cell: &TaskCell, input: &PartitionHandle, position: Of
                 sleep(READ_PAUSE).await;
             }
         },
-        // The sender lives as long as the task is kept here.
-        changed = wanted.changed() => changed.unwrap_or_default(),
+        // By its value: the copy of a receiver takes all that its original has not looked at for new. The sender lives as
+        // long as the task is kept here.
+        changed = wanted.wait_for(|wanted| *wanted != seen) => changed.map(drop).unwrap_or_default(),
     }
 }

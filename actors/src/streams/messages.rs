@@ -30,6 +30,12 @@ pub(super) struct UpkeepDone;
 /// To the actor of a task: end.
 pub(super) struct End;
 
+/// To the actor of a task: nothing drives it any more. It dies, and is started again if it is still wanted.
+pub(super) struct DriverEnded;
+
+/// The task goes on after it has stood still.
+pub(super) struct Resumed;
+
 /// A fault, for tests.
 #[cfg(any(test, feature = "testing"))]
 pub(super) struct Panic;
@@ -143,6 +149,8 @@ messages! {
     Quiesce => ();
     UpkeepDone => ();
     End => ();
+    DriverEnded => ();
+    Resumed => ();
     Restored => ();
     Forget => ();
     Begin => ();

@@ -22,6 +22,7 @@ use super::{
 use crate::{
     broker,
     errors::{AppendError, FetchError},
+    flusher::caught,
     handles::PartitionHandle,
     partition::{Acks, AppendRequest},
 };
@@ -50,7 +51,12 @@ pub(super) async fn restore(cell: &Arc<TaskCell>) -> Result<(), Halt> {
     let began = Instant::now();
     barrier(cell).await.map_err(Halt::again)?;
     let to_read = Arc::clone(cell);
-    let read = cell.services.node.workers.run(move || replay(&to_read)).await.ok_or(Halt::Gone)?;
+    // A changelog on which the engine panics stops this stream, and not the broker.
+    let read = cell.services.node.workers.run(move || caught(|| replay(&to_read))).await;
+    let read = read.ok_or_else(|| Halt::again("the broker is about to stop"))?.map_err(|panic| {
+        tracing::error!(stream = %cell.plan.name, task = %cell.partition(), panic, "reading a changelog panicked");
+        Halt::failed(cell, format!("reading its changelog panicked: {panic}"))
+    })?;
     let (task, outputs) = read.map_err(|error| match error {
         NotRestored::Fetch(error) if error.is_retriable() => Halt::again(error),
         error => Halt::failed(cell, format!("its changelog cannot be read: {error}")),

@@ -19,8 +19,8 @@ use super::{
     describe::TaskReport,
     drive::drive,
     messages::{
-        Begin, CaughtUp, Committed, Describe, End, Feed, Forget, Idle, Made, MakeCommit, NextStep, OwnTime, Published,
-        ReadOpen, ReadWindows, Restored, SkipTo, Step,
+        Begin, CaughtUp, Committed, Describe, DriverEnded, End, Feed, Forget, Idle, Made, MakeCommit, NextStep,
+        OwnTime, Published, ReadOpen, ReadWindows, Restored, Resumed, SkipTo, Step,
     },
     watch::Watcher,
     windows::{OpenParts, TaskRows},
@@ -79,8 +79,9 @@ impl StreamWindowActor {
         self.cell.now_ms()
     }
 
+    /// Whether no record is known that the task has not read.
     fn is_caught_up(&self, task: &Task) -> bool {
-        self.caught_up_at.is_some_and(|at| task.position() >= at)
+        self.caught_up_at.is_some_and(|at| task.position() >= at.max(self.cell.end()))
     }
 
     fn own_time(&self, task: &Task) -> Option<TaskTime> {
@@ -159,7 +160,11 @@ impl StreamWindowActor {
 
     fn feed(&mut self, feed: &Feed) -> Result<usize, TaskError> {
         self.cell.set_end(feed.end);
-        self.with(|task, now_ms| Ok(task.feed(&feed.batches, now_ms)?.bytes))
+        let fed = self.with(|task, now_ms| Ok(task.feed(&feed.batches, now_ms)?.bytes));
+        if self.task.as_ref().is_some_and(|task| feed.end > task.position()) {
+            self.caught_up_at = None;
+        }
+        fed
     }
 
     fn caught_up(&mut self, at: Offset) {
@@ -238,6 +243,7 @@ impl StreamWindowActor {
         if latest || task.is_clean() {
             return reader.answer();
         }
+        self.readers.retain(|(_, reader)| !reader.is_gone());
         if self.readers.len() < READERS_MAX {
             // What is in memory now is in the next commit that is made, if not in the last one.
             self.readers.push((task.number() + 1, reader));
@@ -249,6 +255,7 @@ impl StreamWindowActor {
         let epoch = self.cell.epoch;
         let Some(task) = &mut self.task else { return };
         if task.position() < read.past {
+            self.behind.retain(|(_, read)| !read.reply.is_closed());
             if self.behind.len() < READERS_MAX {
                 self.behind.push((read.past, read));
             }
@@ -285,6 +292,14 @@ impl Reader {
     /// What a partition has handed on is not among what it has open: the second stage must be able to see it.
     const fn waits_for_publication(&self) -> bool {
         matches!(self, Self::Open(..))
+    }
+
+    /// Whether nobody waits for the answer any more.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Rows(reply, _) => reply.is_closed(),
+            Self::Open(reply, _) => reply.is_closed(),
+        }
     }
 
     fn answer(self) {
@@ -347,6 +362,7 @@ handlers! {
     NextStep => Result<Step, TaskError>, |this, NextStep, _| this.next_step();
     Feed => Result<usize, TaskError>, |this, feed, _| this.feed(&feed);
     CaughtUp => (), |this, CaughtUp { at }, _| this.caught_up(at);
+    Resumed => (), |this, Resumed, _| this.caught_up_at = None;
     SkipTo => (), |this, SkipTo { to }, _| {
         let skip = |task: &mut Task, now_ms| { task.skip_to(to, now_ms); Ok(()) };
         this.with(skip).unwrap_or_default();
@@ -365,6 +381,8 @@ handlers! {
     Describe => Option<TaskReport>, |this, Describe, _| this.describe();
     ReadWindows => (), |this, read, _| this.read_windows(read);
     ReadOpen => (), |this, read, _| this.read_open(read);
+    // Without the guard's word this is a death.
+    DriverEnded => (), |_this, DriverEnded, ctx| ctx.stop();
     End => (), |this, End, ctx| {
         this.guard.finish();
         ctx.stop();

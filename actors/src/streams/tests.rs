@@ -3,6 +3,7 @@
 mod cluster;
 mod faults;
 mod single;
+mod task;
 
 use std::{sync::Arc, time::Duration};
 

@@ -22,6 +22,11 @@ use crate::{
 /// How long a new stream waits for its changelog to be led. It begins when that is.
 const LED_PATIENCE: Duration = Duration::from_secs(5);
 
+/// The most that topics take.
+const MESSAGE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Room for what is told of a late record, beside itself.
+const LATE_HEADERS_BYTES: u64 = 1024;
+
 /// The settings of changelogs and of partial results: everything is kept until a task says that it may go.
 pub(super) fn internal_config() -> TopicConfig {
     TopicConfig {
@@ -29,7 +34,7 @@ pub(super) fn internal_config() -> TopicConfig {
         retention_ms: None,
         retention_bytes: None,
         segment_bytes: 256 * 1024 * 1024,
-        max_message_bytes: 64 * 1024 * 1024,
+        max_message_bytes: MESSAGE_BYTES_MAX,
         ..TopicConfig::default()
     }
 }
@@ -53,11 +58,20 @@ pub(super) async fn delete_topics(services: &Services, topics: Vec<TopicId>) {
     }
 }
 
+/// The settings of a new topic of late records: it takes whatever record the input holds, with headers.
+pub(super) fn late_config(services: &Services, input: &TopicImage) -> TopicConfig {
+    let usual = services.node.config.topic_defaults.clone();
+    let with_headers = input.config.max_message_bytes.saturating_add(LATE_HEADERS_BYTES).min(MESSAGE_BYTES_MAX);
+    let max_message_bytes = usual.max_message_bytes.max(with_headers);
+    TopicConfig { max_message_bytes, segment_bytes: usual.segment_bytes.max(max_message_bytes), ..usual }
+}
+
 /// The topic of results: the one that is there, or a new one with as many partitions and replicas as the input.
 pub(super) async fn result_topic(
     services: &Services,
     name: &TopicName,
     input: &TopicImage,
+    config: Option<TopicConfig>,
 ) -> Result<Arc<TopicImage>, StreamError> {
     if name.is_internal() {
         return Err(StreamError::Internal(name.clone()));
@@ -71,7 +85,7 @@ pub(super) async fn result_topic(
         name: name.clone(),
         partitions: u32::try_from(input.partitions.len()).ok(),
         replication_factor: u32::try_from(replicas).ok(),
-        config: None,
+        config,
     };
     match broker::create_topic(services, new).await {
         Ok(topic) => Ok(topic),

@@ -1,14 +1,15 @@
 //! Follows a partition of a changelog that is kept here: each time that it begins to be led here its task is started, and
 //! ended with the leadership.
 
-use std::{future::pending, sync::Arc};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use actix_rt::task::JoinHandle;
 use pubg1_metrics::ActorKind;
 use pubg1_model::{
-    LeaderEpoch, PartitionId,
-    cluster::PauseReason,
+    LeaderEpoch, PartitionId, TopicId,
+    cluster::{ClusterImage, PauseReason},
     streams::task::{TaskKind, TaskSpec},
+    topic::TopicConfig,
 };
 use tokio::{
     sync::{Mutex, oneshot, watch},
@@ -29,6 +30,9 @@ use crate::{
     rpc::Services,
     supervision::{DeathGuard, Exit, RestartHistory, jitter},
 };
+
+/// How long a task that dies again and again rests, unless its stream is paused for that.
+const REST: Duration = Duration::from_secs(30);
 
 /// Work that ends with this.
 pub(super) struct Watcher(pub(super) JoinHandle<()>);
@@ -57,7 +61,9 @@ impl Watched {
         (self.plan.changelog.0, self.partition)
     }
 
+    /// As its topics are at present.
     fn spec(&self) -> Option<TaskSpec> {
+        let image = self.services.metadata.image();
         let StreamPlan { inputs, shards, document, output, late, .. } = &*self.plan;
         Some(TaskSpec {
             kind: TaskKind::of(self.partition.0, *inputs, *shards)?,
@@ -65,16 +71,24 @@ impl Watched {
             inputs: *inputs,
             shards: *shards,
             output_partitions: output.2,
+            output_bytes_max: bytes_max(&image, output.0),
             late_partitions: late.2,
+            late_bytes_max: bytes_max(&image, late.0),
         })
     }
+}
+
+/// The most bytes of a batch that a topic takes.
+fn bytes_max(image: &ClusterImage, topic: TopicId) -> usize {
+    let known = image.topic_by_id(topic).map(|topic| topic.config.max_message_bytes);
+    let bytes = known.unwrap_or_else(|| TopicConfig::default().max_message_bytes);
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Follows the partition, for as long as it is kept here.
 pub(super) async fn watch_task(watched: Watched) {
     let table = &watched.services.node.table;
     let (id, name) = &watched.plan.changelog;
-    let Some(spec) = watched.spec() else { return };
     loop {
         let slot = table.placed(name, watched.partition).await;
         if slot.identity.topic_id != *id {
@@ -83,13 +97,13 @@ pub(super) async fn watch_task(watched: Watched) {
             continue;
         }
         tokio::select! {
-            () = follow(&watched, &spec, &slot) => return,
+            () = follow(&watched, &slot) => return,
             () = table.replaced(&slot) => {}
         }
     }
 }
 
-async fn follow(watched: &Watched, spec: &TaskSpec, slot: &Arc<PartitionSlot>) {
+async fn follow(watched: &Watched, slot: &Arc<PartitionSlot>) {
     let mut views = slot.published.subscribe();
     loop {
         let leads = views.wait_for(|published| published.view.status == PartitionStatus::Leader);
@@ -99,7 +113,7 @@ async fn follow(watched: &Watched, spec: &TaskSpec, slot: &Arc<PartitionSlot>) {
             published.view.status != PartitionStatus::Leader || published.view.leader_epoch != epoch
         });
         let runs = async {
-            run(watched, spec, slot, epoch).await;
+            run(watched, slot, epoch).await;
             // It has ended by itself, and does so once an epoch.
             pending::<()>().await;
         };
@@ -141,15 +155,16 @@ impl Drop for Life {
 
 /// Runs the task in an epoch: one that panics is started again, from its changelog. One that does so again and again
 /// pauses its stream, and the broker goes on.
-async fn run(watched: &Watched, spec: &TaskSpec, slot: &Arc<PartitionSlot>, epoch: LeaderEpoch) {
+async fn run(watched: &Watched, slot: &Arc<PartitionSlot>, epoch: LeaderEpoch) {
     let node = &watched.services.node;
     let mut history = RestartHistory::new(node.config.restart);
     loop {
+        let Some(spec) = watched.spec() else { return };
         let start = TaskStart {
             services: Arc::clone(&watched.services),
             tasks: watched.tasks.clone(),
             plan: Arc::clone(&watched.plan),
-            spec: spec.clone(),
+            spec,
             slot: Arc::clone(slot),
             epoch,
             wanted: watched.wanted.clone(),
@@ -166,7 +181,9 @@ async fn run(watched: &Watched, spec: &TaskSpec, slot: &Arc<PartitionSlot>, epoc
             tracing::error!(%stream, %task, "a task of a stream dies again and again");
             let problem = "it panics again and again; the broker's log says where".to_owned();
             pause_stream(&watched.services, &watched.plan, PauseReason::Failed { task, problem }).await;
-            return;
+            // That ends this, unless the stream was paused already, or was told to go on meanwhile.
+            sleep(REST).await;
+            continue;
         };
         tracing::warn!(%stream, %task, "a task of a stream has died and is read again");
         sleep(pause).await;

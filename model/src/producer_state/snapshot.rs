@@ -1,7 +1,7 @@
 //! The snapshot of a partition's producers, so that recovery need not replay the whole log.
 //!
 //! Big-endian: version `u16` = 1, CRC-32C `u32` of all that follows, count `u32`, then for each
-//! producer its id `i64`, epoch `i16`, idle-since `i64` (ms, `i64::MIN`: not idle), number of
+//! producer its id `i64`, epoch `i16`, `i64::MIN` (reserved, not read), number of
 //! batches `u8` (1 to 5), and for each batch first sequence `i32`, last sequence `i32`, base offset
 //! `i64`, last offset `i64`. Producers are ordered by their last offset, so equal states have equal
 //! bytes. Kafka's own snapshot keeps one batch a producer; this one keeps all five, so a restart
@@ -13,7 +13,8 @@ use crate::{Offset, ProducerId};
 const VERSION: u16 = 1;
 /// Version and checksum.
 const PREFIX_BYTES: usize = 6;
-const NOT_IDLE: i64 = i64::MIN;
+/// In place of a time that earlier versions wrote, and forgot the producer by.
+const RESERVED: i64 = i64::MIN;
 
 /// Why bytes are no snapshot of producers. The log can be replayed instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +54,7 @@ impl ProducerStates {
         for (id, producer) in producers() {
             out.extend_from_slice(&id.0.to_be_bytes());
             out.extend_from_slice(&producer.epoch.to_be_bytes());
-            out.extend_from_slice(&producer.idle_since_ms.unwrap_or(NOT_IDLE).to_be_bytes());
+            out.extend_from_slice(&RESERVED.to_be_bytes());
             out.push(u8::try_from(producer.used).unwrap_or(u8::MAX));
             for batch in producer.batches() {
                 out.extend_from_slice(&batch.first_sequence.to_be_bytes());
@@ -126,7 +127,7 @@ fn read_producer(input: &mut &[u8], index: u32) -> Result<(ProducerId, Producer)
         return Err(malformed("its id is negative"));
     }
     let mut producer = Producer::new(i16::from_be_bytes(take(input)?));
-    producer.idle_since_ms = Some(i64::from_be_bytes(take(input)?)).filter(|since| *since != NOT_IDLE);
+    let _reserved: [u8; 8] = take(input)?;
     let [batches] = take(input)?;
     if usize::from(batches) > BATCHES_REMEMBERED {
         return Err(malformed("it has too many batches"));

@@ -123,21 +123,6 @@ fn the_producer_whose_last_batch_is_oldest_goes_first() {
 }
 
 #[test]
-fn idle_producers_are_forgotten_by_the_callers_clock() {
-    let mut states = five_batches();
-    states.expire(1000, 50);
-    states.expire(1049, 50);
-    assert_eq!(states.len(), 1);
-    states.record(&header(1, 3, 10, 1, 110));
-    states.expire(1060, 50);
-    assert_eq!(states.len(), 1, "it has appended since");
-    states.expire(1110, 50);
-    assert!(states.is_empty());
-    assert!(states.by_last_offset.is_empty());
-    states.expire(i64::MIN, 50);
-}
-
-#[test]
 fn truncation_takes_batches_back() {
     let mut states = five_batches();
     states.record(&header(2, 0, 0, 1, 110));

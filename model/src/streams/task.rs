@@ -124,8 +124,12 @@ pub struct TaskSpec {
     pub shards: u32,
     /// How many partitions the output topic has.
     pub output_partitions: u32,
+    /// The most bytes of a batch that the output topic takes.
+    pub output_bytes_max: usize,
     /// How many partitions the topic of late records has.
     pub late_partitions: u32,
+    /// The most bytes of a batch that the topic of late records takes. Of a record that is larger it gets no value.
+    pub late_bytes_max: usize,
 }
 
 /// What is wrong with what a task is given or makes. It is of no use then.
@@ -149,6 +153,14 @@ pub enum TaskError {
     /// A row cannot be written.
     #[error("a result cannot be written: {0}")]
     Output(#[from] BatchError),
+    /// A result is larger than its topic takes.
+    #[error("a result has {bytes} bytes, more than max_message_bytes of its topic, {bytes_max}")]
+    TooLarge {
+        /// The bytes of a batch that holds it alone.
+        bytes: usize,
+        /// What the topic takes.
+        bytes_max: usize,
+    },
     /// The task has not begun.
     #[error("the task has not begun")]
     NotBegun,

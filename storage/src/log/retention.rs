@@ -5,10 +5,6 @@ use pubg1_model::{Offset, topic::CleanupPolicy};
 use super::{PartitionLog, append::is_older};
 use crate::error::StorageError;
 
-/// Producers that were silent for this long are forgotten, as in Kafka
-/// (`producer.id.expiration.ms`).
-const PRODUCER_IDLE_MS_MAX: i64 = 24 * 60 * 60 * 1000;
-
 /// What retention removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
@@ -31,7 +27,6 @@ impl PartitionLog {
     /// [`StorageError::Io`] or [`StorageError::Flush`].
     pub fn apply_retention(&mut self, now_ms: i64, high_watermark: Offset) -> Result<Deleted, StorageError> {
         self.flush.check()?;
-        self.producers.expire(now_ms, PRODUCER_IDLE_MS_MAX);
         self.close_if_old(now_ms)?;
         if self.config.cleanup_policy != CleanupPolicy::Delete {
             return Ok(Deleted::default());

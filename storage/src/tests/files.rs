@@ -188,6 +188,20 @@ fn too_large_batches_are_refused() {
 }
 
 #[test]
+fn a_batch_that_is_sent_again_after_days_is_a_duplicate() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let dir = temp_dir();
+    let (mut log, _) = open(dir.path(), &small_segments());
+    let sent = batch_of(Compression::None, 3, 10, 0, Some((7, 0)));
+    log.append(&sent, EPOCH, 0).unwrap();
+    for day in 0..5 {
+        log.apply_retention(day * DAY_MS, Offset::MAX).unwrap();
+    }
+    let again = log.append(&sent, EPOCH, 5 * DAY_MS).unwrap();
+    assert!(again.duplicate && again.base_offset == Offset::ZERO, "{again:?}");
+}
+
+#[test]
 fn segments_are_closed_by_age_and_deleted_by_age() {
     let dir = temp_dir();
     let config = TopicConfig { retention_ms: Some(10_000), segment_ms: 1000, ..small_segments() };

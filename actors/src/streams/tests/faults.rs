@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pubg1_model::topic::TopicConfig;
 use serde_json::json;
 
 use super::*;
@@ -93,6 +94,72 @@ async fn records_that_are_gone_pause_a_stream_or_are_counted() {
     let done = described(&broker, "skips", is_finished).await;
     let outcomes = done.tasks[0].outcomes;
     assert_eq!((outcomes.skipped, outcomes.read), (50, 150));
+    assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+}
+
+#[actix_rt::test]
+async fn a_task_that_fails_while_its_stream_is_paused_is_tried_again_with_it() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    create_input(&broker, 1).await;
+    let created = within(broker.streams().create(document("s", |_| ()))).await.unwrap();
+    described(&broker, "s", is_caught_up).await;
+    within(broker.streams().pause(&stream("s"))).await.unwrap();
+    described(&broker, "s", |told| told.tasks[0].state == StreamTaskState::Paused).await;
+    let changelog = broker.partition(&created.topics.changelog, PartitionId(0)).unwrap();
+    let slot = changelog.slot();
+    let mut garbage = BatchBuilder::new(Compression::None);
+    garbage.push(&NewRecord { value: Some(b"no commit"), ..NewRecord::default() }).unwrap();
+    let request = AppendRequest { batches: vec![garbage.finish(None).unwrap()], acks: Acks::All };
+    within(slot.append_internally(request, slot.view().leader_epoch)).await.unwrap();
+    panic_stream_tasks(&broker);
+    let has_failed = |told: &StreamDescription| {
+        told.tasks[0].state == StreamTaskState::Waiting
+            && told.tasks[0].reason.as_ref().is_some_and(|reason| reason.contains("paused"))
+    };
+    let told = described(&broker, "s", has_failed).await;
+    assert_eq!(told.reason.as_deref(), Some("it was asked to pause"));
+    within(broker.streams().resume(&stream("s"))).await.unwrap();
+    let told = described(&broker, "s", |told| told.phase == StreamPhase::Paused).await;
+    assert!(told.reason.as_ref().unwrap().contains("changelog"), "{told:?}");
+    assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
+}
+
+#[actix_rt::test]
+async fn what_is_too_large_for_a_topic_of_results_stops_no_stream_unseen() {
+    let fixture = Fixture::new();
+    let broker = fixture.start().await;
+    let create = async |name: &str, max_message_bytes| {
+        let config = Some(TopicConfig { max_message_bytes, ..TopicConfig::default() });
+        let new = NewTopic { name: topic(name), partitions: Some(1), replication_factor: None, config };
+        within(broker.create_topic(new)).await.unwrap();
+    };
+    create("in", 2 << 20).await;
+    create("small", 1_024).await;
+    // Late records fit the topic that is made for them, and are cut for the one that was there.
+    let to_new = within(broker.streams().create(document("a", |_| ()))).await.unwrap();
+    let made = broker.image().topic(&to_new.topics.late).unwrap().config.max_message_bytes;
+    assert!(made > 2 << 20, "{made}");
+    let to_small = document("b", |value| value["output"]["late_topic"] = json!("small"));
+    within(broker.streams().create(to_small)).await.unwrap();
+    let broken = (1_000_000, "k".to_owned(), "x".repeat(3_000));
+    produce(&broker, 0, std::slice::from_ref(&broken)).await;
+    let late = broker.partition(&topic("small"), PartitionId(0)).unwrap();
+    seen(&late, |view| view.high_watermark == offset(1)).await;
+    let told = described(&broker, "b", is_caught_up).await;
+    assert_eq!(told.tasks[0].outcomes.malformed, 1);
+    // A row is not cut: the stream says why it does not go on.
+    let rows_to_small = document("c", |value| {
+        value["aggregates"] = json!([{"name": "text", "function": "last", "of": {"field": "text"}}]);
+        value["columns"] = json!(["g", "text"]);
+        value["output"]["topic"] = json!("small");
+    });
+    within(broker.streams().create(rows_to_small)).await.unwrap();
+    let long = json!({"g": 1, "text": "x".repeat(3_000)}).to_string();
+    let records = [(1_000_000, "k".to_owned(), long), (1_900_000, "k".to_owned(), "{}".to_owned())];
+    produce(&broker, 0, &records).await;
+    let told = described(&broker, "c", |told| told.phase == StreamPhase::Paused).await;
+    assert!(told.reason.as_ref().unwrap().contains("max_message_bytes"), "{told:?}");
     assert!(broker.drain(Duration::from_secs(60)).await.is_complete());
 }
 

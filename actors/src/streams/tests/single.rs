@@ -159,6 +159,27 @@ async fn it_can_be_paused_resumed_and_deleted() {
 }
 
 #[actix_rt::test]
+async fn windows_of_two_stages_can_be_read_while_it_stands_still() {
+    let (_fixture, broker) = start(2).await;
+    let streams = broker.streams();
+    within(streams.create(document("s", |_| ()))).await.unwrap();
+    described(&broker, "s", is_caught_up).await;
+    for round in 0..6 {
+        for partition in 0..2 {
+            produce(&broker, partition, &records(i64::from(partition), round * 50..(round + 1) * 50)).await;
+        }
+        // What was read is handed on now, and belongs to the windows.
+        within(streams.pause(&stream("s"))).await.unwrap();
+        let read = within(streams.windows(&stream("s"), WindowsQuery::default())).await.unwrap();
+        assert!(read.missing.is_empty(), "round {round}: {read:?}");
+        let is_paused = |told: &StreamDescription| told.tasks.iter().all(|task| task.state == StreamTaskState::Paused);
+        described(&broker, "s", is_paused).await;
+        within(streams.resume(&stream("s"))).await.unwrap();
+    }
+    drain(broker).await;
+}
+
+#[actix_rt::test]
 async fn windows_close_although_partitions_are_silent() {
     let (_fixture, broker) = start(4).await;
     let document = document("s", |value| value["time"]["idle_timeout"] = json!("200ms"));

@@ -23,6 +23,10 @@ const PARTIAL_BYTES_MAX: usize = 256 << 10;
 /// So that tests have results in parts.
 #[cfg(test)]
 const PARTIAL_BYTES_MAX: usize = 300;
+/// What the topic of partial results takes.
+const PARTIALS_BYTES_MAX: usize = 64 << 20;
+/// Says that a diverted record was too large for its topic, and is not there as it was.
+const TRUNCATED: (&str, Option<&[u8]>) = ("truncated", Some(b"true"));
 
 impl Task {
     /// Takes what was read: whole record batches, back to back, of the input or, in a second stage, of the partial
@@ -170,7 +174,7 @@ impl Task {
                 headers: &[],
             };
             let partition = shard_of(&row.group_bytes(), self.spec.output_partitions);
-            self.outbox.push(OutputTarget::Output, partition, &record)?;
+            self.outbox.push((OutputTarget::Output, partition), self.spec.output_bytes_max, &record)?;
         }
         for diverted in out.diverted.drain(..) {
             if let Ok(at) = records.binary_search_by_key(&diverted.offset, |record| record.offset) {
@@ -188,8 +192,21 @@ impl Task {
         Ok(())
     }
 
-    fn late_partition(&self, partition: u32) -> u32 {
-        partition % self.spec.late_partitions.max(1)
+    /// Tells of what is in no window; the last header is [`TRUNCATED`]. What is too large for the topic is told without
+    /// its value, or without its key either: one large record does not keep a stream from going on.
+    fn push_late(&mut self, partition: u32, truncated: &NewRecord<'_>) -> Result<(), TaskError> {
+        let place = (OutputTarget::Late, partition % self.spec.late_partitions.max(1));
+        let headers = &truncated.headers[..truncated.headers.len().saturating_sub(1)];
+        let whole = NewRecord { headers, ..*truncated };
+        let without_value = NewRecord { value: None, ..*truncated };
+        let without_key = NewRecord { key: None, ..without_value };
+        for record in [whole, without_value] {
+            match self.outbox.push(place, self.spec.late_bytes_max, &record) {
+                Err(TaskError::TooLarge { .. }) => {}
+                pushed => return pushed,
+            }
+        }
+        self.outbox.push(place, self.spec.late_bytes_max, &without_key)
     }
 
     fn divert(&mut self, diverted: Diverted, record: &InputRecord<'_>) -> Result<(), TaskError> {
@@ -198,10 +215,10 @@ impl Task {
             ("reason", Some(diverted.reason.name().as_bytes())),
             ("partition", Some(partition.as_bytes())),
             ("offset", Some(offset.as_bytes())),
+            TRUNCATED,
         ];
         let InputRecord { timestamp_ms, key, value, .. } = *record;
-        let record = NewRecord { timestamp_ms, key, value, headers: &headers };
-        self.outbox.push(OutputTarget::Late, self.late_partition(diverted.partition), &record)
+        self.push_late(diverted.partition, &NewRecord { timestamp_ms, key, value, headers: &headers })
     }
 
     fn divert_merge(&mut self, late: &LateMerge) -> Result<(), TaskError> {
@@ -217,10 +234,11 @@ impl Task {
         }
         value.push('}');
         let partition = PartitionId(late.partition).to_string();
-        let headers = [("reason", Some(b"late_merge".as_slice())), ("partition", Some(partition.as_bytes()))];
+        let headers =
+            [("reason", Some(b"late_merge".as_slice())), ("partition", Some(partition.as_bytes())), TRUNCATED];
         let record =
             NewRecord { timestamp_ms: late.window_end_ms, key: None, value: Some(value.as_bytes()), headers: &headers };
-        self.outbox.push(OutputTarget::Late, self.late_partition(late.partition), &record)
+        self.push_late(late.partition, &record)
     }
 
     fn hand_on(&mut self, partials: &PartialBatch) -> Result<(), TaskError> {
@@ -229,7 +247,7 @@ impl Task {
         for shard in 0..self.spec.shards {
             for part in partials.encode_parts(shard, self.spec.shards, PARTIAL_BYTES_MAX) {
                 let record = NewRecord { key: Some(&key), value: Some(&part), ..NewRecord::default() };
-                self.outbox.push(OutputTarget::Partials, shard, &record)?;
+                self.outbox.push((OutputTarget::Partials, shard), PARTIALS_BYTES_MAX, &record)?;
             }
         }
         self.progress.told_watermark_ms = partials.watermark_ms();

@@ -103,17 +103,20 @@ impl Outbox {
         self.bytes
     }
 
+    /// Adds a record to the batches of a partition that takes batches of up to `bytes_max` bytes.
+    ///
+    /// # Errors
+    /// [`TaskError::TooLarge`] for a record that is more by itself: the outbox is as it was.
     pub(super) fn push(
         &mut self,
-        target: OutputTarget,
-        partition: u32,
+        place: (OutputTarget, u32),
+        bytes_max: usize,
         record: &NewRecord<'_>,
     ) -> Result<(), TaskError> {
         let headers: usize = record.headers.iter().map(|(name, value)| name.len() + value.map_or(0, <[u8]>::len)).sum();
         let bytes = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len) + headers + RECORD_BYTES;
-        let batches = self.batches.entry((target, partition)).or_default();
-        if let Some(last) = batches.last_mut()
-            && last.encoded_bytes() + bytes <= BATCH_BYTES_MAX
+        if let Some(last) = self.batches.get_mut(&place).and_then(|batches| batches.last_mut())
+            && last.encoded_bytes() + bytes <= BATCH_BYTES_MAX.min(bytes_max)
         {
             let before = last.encoded_bytes();
             // Times that are too far apart for one batch are the only thing that another one helps against.
@@ -122,10 +125,18 @@ impl Outbox {
                 return Ok(());
             }
         }
+        // A batch's header is about as much again as was added above: what is over here is not copied for nothing.
+        if bytes > bytes_max {
+            return Err(TaskError::TooLarge { bytes, bytes_max });
+        }
         let mut batch = BatchBuilder::new(Compression::None);
         batch.push(record)?;
-        self.bytes += batch.encoded_bytes();
-        batches.push(batch);
+        let bytes = batch.encoded_bytes();
+        if bytes > bytes_max {
+            return Err(TaskError::TooLarge { bytes, bytes_max });
+        }
+        self.bytes += bytes;
+        self.batches.entry(place).or_default().push(batch);
         Ok(())
     }
 

@@ -32,7 +32,16 @@ fn plan() -> Plan {
 
 fn spec(kind: TaskKind, plan: Plan) -> TaskSpec {
     let shards = u32::from(!matches!(kind, TaskKind::Whole { .. }));
-    TaskSpec { kind, plan: Arc::new(plan), inputs: 2, shards, output_partitions: 3, late_partitions: 2 }
+    TaskSpec {
+        kind,
+        plan: Arc::new(plan),
+        inputs: 2,
+        shards,
+        output_partitions: 3,
+        output_bytes_max: 1 << 20,
+        late_partitions: 2,
+        late_bytes_max: 1 << 20,
+    }
 }
 
 fn begun(kind: TaskKind, plan: Plan) -> Task {
@@ -147,6 +156,51 @@ fn what_is_in_no_window_is_told_with_the_reason() {
     let stats = task.status().stats;
     assert_eq!((stats.read, stats.accepted, stats.late, stats.future), (4, 2, 1, 1));
     assert_eq!(task.time(6_500, true).unwrap().silent_ms, 500);
+}
+
+#[test]
+fn what_is_too_large_for_the_late_topic_is_told_without_its_value() {
+    let mut task =
+        Task::new(TaskSpec { late_bytes_max: 1_024, ..spec(TaskKind::Whole { partition: 1 }, plan()) }).unwrap();
+    task.begin(ProducerId(5), Offset::ZERO, None, 0);
+    let (long, room) = ("v".repeat(2_000), "v".repeat(800));
+    let mut builder = BatchBuilder::new(Compression::Zstd);
+    for (timestamp_ms, key, value) in [(5_000, "z", "{}"), (5, "a", &long), (5, "b", &room), (5, &long, &room)] {
+        let (key, value) = (Some(key.as_bytes()), Some(value.as_bytes()));
+        builder.push(&NewRecord { timestamp_ms, key, value, headers: &[] }).unwrap();
+    }
+    task.feed(builder.finish(None).unwrap().bytes(), 6_000).unwrap();
+    let commit = task.commit(LeaderEpoch::ZERO, 0).unwrap();
+    assert!(commit.outputs.iter().all(|output| output.bytes.len() <= 1_024));
+    let told = rows(&commit.outputs, OutputTarget::Late);
+    let expected = [
+        "a - reason=late partition=1 offset=1 truncated=true".to_owned(),
+        format!("b {room} reason=late partition=1 offset=2"),
+        "- - reason=late partition=1 offset=3 truncated=true".to_owned(),
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn rows_share_batches_as_far_as_the_topic_takes_them() {
+    let begun_with = |output_bytes_max| {
+        let spec = TaskSpec { output_bytes_max, ..spec(TaskKind::Whole { partition: 0 }, plan()) };
+        let mut task = Task::new(spec).unwrap();
+        task.begin(ProducerId(5), Offset::ZERO, None, 0);
+        task
+    };
+    let keys: Vec<String> = (0..30).map(|key| format!("key-{key}")).collect();
+    let mut records: Vec<(&str, i64)> = keys.iter().map(|key| (key.as_str(), 10)).collect();
+    records.push(("z", 5_000));
+    let bytes = batch(0, Compression::None, &records);
+    let mut task = begun_with(300);
+    task.feed(&bytes, 0).unwrap();
+    let outputs = task.commit(LeaderEpoch::ZERO, 0).unwrap().outputs;
+    assert_eq!(rows(&outputs, OutputTarget::Output).len(), 30);
+    assert!(outputs.len() < 30 && outputs.iter().all(|output| output.bytes.len() <= 300));
+    // One that is too large alone is told before anything is committed.
+    let refused = begun_with(100).feed(&bytes, 0);
+    assert!(matches!(refused, Err(TaskError::TooLarge { bytes_max: 100, .. })), "{refused:?}");
 }
 
 #[test]

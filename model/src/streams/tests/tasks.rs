@@ -194,7 +194,9 @@ impl World {
             inputs,
             shards: self.shards,
             output_partitions: OUTPUTS,
+            output_bytes_max: 1 << 20,
             late_partitions: LATES,
+            late_bytes_max: 1 << 20,
         };
         let mut replay = TaskReplay::new(spec).unwrap();
         for (offset, value) in &self.places[at].changelog {
