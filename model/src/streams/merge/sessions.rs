@@ -224,6 +224,19 @@ impl SessionMerge {
         }
     }
 
+    /// Whether a session that a partition had open at some time is part of one that is closed by now, there or here.
+    pub(super) fn has_closed(&self, partition: u32, open: &SessionPartial) -> bool {
+        let Session { first_ms, last_ms, .. } = open.session;
+        let is_closed = |fragment: &Fragment| {
+            let Session { first_ms: first, last_ms: last, .. } = fragment.session;
+            fragment.partition == partition && fragment.is_closed && first <= last_ms && first_ms <= last
+        };
+        let known = self.groups.get(&open.group);
+        let mut kept = self.kept.range((last_ms, i64::MIN, Box::default())..);
+        known.is_some_and(|known| known.fragments.iter().any(is_closed))
+            || kept.any(|((_, first, group), _)| *group == open.group && *first <= first_ms)
+    }
+
     /// Sessions that stay open in a partition.
     pub(super) fn note(&mut self, partition: u32, opened: Vec<(Box<[u8]>, i64)>) {
         for (group, first) in opened {
