@@ -1,7 +1,12 @@
 //! Streams: what their tasks on this broker read, hold and give. A task's series end with it: when its stream is deleted,
-//! or when another broker runs it.
+//! or when another broker runs it. Two generations of a stream have the same series: these end with the last task that
+//! has them.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{Error, Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
@@ -29,6 +34,31 @@ label_values! {
     }
 }
 
+/// How many have the series of a task.
+#[derive(Clone, Default)]
+struct Holders(Arc<Mutex<BTreeMap<Vec<String>, usize>>>);
+
+impl Holders {
+    /// One more. While the guard is held, none ends.
+    fn begin(&self, labels: &[String]) -> MutexGuard<'_, BTreeMap<Vec<String>, usize>> {
+        let mut holders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *holders.entry(labels.to_vec()).or_default() += 1;
+        holders
+    }
+
+    /// One less; after the last one the series are removed.
+    fn end(&self, labels: &[String], remove: impl FnOnce()) {
+        let mut holders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = holders.get_mut(labels) {
+            *count -= 1;
+            if *count == 0 {
+                holders.remove(labels);
+                remove();
+            }
+        }
+    }
+}
+
 /// The families of streams.
 pub struct StreamMetrics {
     records: IntCounterVec,
@@ -43,6 +73,7 @@ pub struct StreamMetrics {
     state_bytes: IntGaugeVec,
     idle: IntGaugeVec,
     restore_duration: GaugeVec,
+    holders: Holders,
 }
 
 impl StreamMetrics {
@@ -60,13 +91,15 @@ impl StreamMetrics {
             state_bytes: families.gauge_vec(&catalogue::STREAM_STATE)?,
             idle: families.gauge_vec(&catalogue::STREAM_IDLE)?,
             restore_duration: families.gauge_f64_vec(&catalogue::STREAM_RESTORE_DURATION)?,
+            holders: Holders::default(),
         })
     }
 
-    /// The series of a task, which end when this is dropped. `task` is its partition of the changelog: those of the
-    /// input come first, then the shards of the merge.
+    /// The series of a task, which end when all that have them are dropped. `task` is its partition of the changelog:
+    /// those of the input come first, then the shards of the merge.
     pub fn task(&self, stream: &str, task: u32) -> StreamTaskSeries {
         let labels = [stream.to_owned(), task.to_string()];
+        let _begun = self.holders.begin(&labels);
         let outcome = |outcome: &StreamOutcome| {
             self.records.with_label_values(&[labels[0].as_str(), labels[1].as_str(), outcome.as_str()])
         };
@@ -84,6 +117,7 @@ impl StreamMetrics {
             idle: self.idle.with_label_values(&labels),
             restore_duration: self.restore_duration.with_label_values(&labels),
             _end: Removal {
+                holders: self.holders.clone(),
                 counters: [&self.rows, &self.commits, &self.fenced].map(Clone::clone),
                 records: self.records.clone(),
                 durations: self.commit_duration.clone(),
@@ -165,6 +199,7 @@ impl StreamTaskSeries {
 /// Takes the series out of their families.
 struct Removal {
     labels: [String; 2],
+    holders: Holders,
     counters: [IntCounterVec; 3],
     records: IntCounterVec,
     durations: HistogramVec,
@@ -174,7 +209,13 @@ struct Removal {
 
 impl Drop for Removal {
     fn drop(&mut self) {
-        let Self { labels, counters, records, durations, whole, seconds } = self;
+        self.holders.end(&self.labels, || self.remove());
+    }
+}
+
+impl Removal {
+    fn remove(&self) {
+        let Self { labels, counters, records, durations, whole, seconds, holders: _ } = self;
         // An error only says that the series is not there, which is what is wanted.
         counters.iter().for_each(|of| of.remove_label_values(labels).unwrap_or_default());
         for outcome in StreamOutcome::ALL {

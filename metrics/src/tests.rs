@@ -245,3 +245,16 @@ fn the_series_of_a_stream_s_task_end_with_it() {
     drop(other);
     assert!(!metrics.encode().expect("encode").contains("stream=\"s\""));
 }
+
+#[test]
+fn the_series_of_a_task_live_as_long_as_a_task_of_any_generation() {
+    let metrics = Metrics::new().expect("register");
+    let (before, after) = (metrics.streams().task("s", 0), metrics.streams().task("s", 0));
+    before.rows.inc_by(2);
+    drop(before);
+    after.rows.inc_by(3);
+    let text = metrics.encode().expect("encode");
+    assert!(text.contains("pubg1_stream_rows_total{stream=\"s\",task=\"0\"} 5"), "{text}");
+    drop(after);
+    assert!(!metrics.encode().expect("encode").contains("stream=\"s\""));
+}
