@@ -275,6 +275,9 @@ async fn a_stream_pauses_goes_on_is_replaced_and_deleted() {
     api.get("/streams/busy").await.refused(404, 40406);
     assert_eq!(api.get("/streams").await.ok(), json!([]));
     api.get("/topics/busy").await.ok();
+    declare(&api, SQL).await.refused(409, 40914);
+    let appended = api.post_as("/streams?append=true", "application/sql", SQL.to_owned()).await;
+    assert_eq!(appended.status, 201, "{}", appended.text());
     api.stop().await;
 }
 

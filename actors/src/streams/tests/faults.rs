@@ -16,7 +16,7 @@ async fn tasks_actors_and_partitions_may_die() {
     let broker = fixture.start_with(|config| config.restart.restarts_max = 1_000).await;
     create_input(&broker, 3).await;
     let document = document("s", |_| ());
-    within(broker.streams().create(document.clone())).await.unwrap();
+    within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     let mut inputs: Vec<Vec<Record>> = vec![Vec::new(); 3];
     for round in 0..12 {
         for partition in 0..3 {
@@ -53,7 +53,7 @@ async fn a_stream_that_holds_too_much_pauses_and_the_broker_goes_on() {
         value["window"]["size"] = json!("100h");
         value["limits"] = json!({"memory": "1MiB"});
     });
-    within(broker.streams().create(document)).await.unwrap();
+    within(broker.streams().create(document, FRESH)).await.unwrap();
     let many: Vec<Record> = records(0, 0..30_000);
     let partition = broker.partition(&topic("in"), PartitionId(0)).unwrap();
     for records in many.chunks(5_000) {
@@ -85,11 +85,11 @@ async fn records_that_are_gone_pause_a_stream_or_are_counted() {
             value["stop"] = json!("latest");
         })
     };
-    within(broker.streams().create(from_start("fails", "fail"))).await.unwrap();
+    within(broker.streams().create(from_start("fails", "fail"), FRESH)).await.unwrap();
     let paused = described(&broker, "fails", |told| told.phase == StreamPhase::Paused).await;
     let reason = paused.reason.unwrap();
     assert!(reason.contains("offset 0") && reason.contains("50"), "{reason}");
-    within(broker.streams().create(from_start("skips", "skip"))).await.unwrap();
+    within(broker.streams().create(from_start("skips", "skip"), FRESH)).await.unwrap();
     let done = described(&broker, "skips", is_finished).await;
     let outcomes = done.tasks[0].outcomes;
     assert_eq!((outcomes.skipped, outcomes.read), (50, 150));
@@ -116,7 +116,7 @@ async fn a_large_state_is_stored_anew_from_time_to_time() {
         value["text"] = json!(text);
         (at, key, value.to_string())
     };
-    let created = within(broker.streams().create(document.clone())).await.unwrap();
+    let created = within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     let mut input = Vec::new();
     for _ in 0..4 {
         let round: Vec<Record> = records(0, 0..10_000).into_iter().map(with_text).collect();
