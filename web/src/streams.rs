@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct NameQuery {
-    /// What the stream of a `SELECT` is called.
+    /// What the stream of a `SELECT` is called. What has a name itself must have this one.
     #[param(pattern = "^[A-Za-z0-9._-]{1,200}$")]
     name: Option<String>,
 }
@@ -34,7 +34,7 @@ pub(crate) struct NameQuery {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct CreateQuery {
-    /// What the stream of a `SELECT` is called.
+    /// What the stream of a `SELECT` is called. What has a name itself must have this one.
     #[param(pattern = "^[A-Za-z0-9._-]{1,200}$")]
     name: Option<String>,
     /// Whether it may write to topics in which there are records already.
@@ -62,7 +62,7 @@ const RESERVED: &str = "explain";
 )]
 pub(crate) async fn create(mut call: Call) -> ApiResult {
     let query: CreateQuery = call.query()?;
-    let document = declaration::read(&mut call, query.name.as_deref()).await?;
+    let document = declaration::read(&mut call, query.name.as_deref(), None).await?;
     if document.name.as_str() == RESERVED {
         let message = format!("$.name: {RESERVED} is the name of a route; take another one");
         return Err(ApiError::new(Cause::InvalidStream, message).with("path", "$.name"));
@@ -85,8 +85,7 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
 )]
 pub(crate) async fn explain(mut call: Call) -> ApiResult {
     let query: NameQuery = call.query()?;
-    let name = query.name.as_deref().unwrap_or("query");
-    let declared = declaration::read(&mut call, Some(name)).await?;
+    let declared = declaration::read(&mut call, query.name.as_deref(), Some("query")).await?;
     let lines = declared.explain().into_iter().map(|(word, text)| [word.to_owned(), text]);
     reply::json(&StreamExplained {
         fingerprint: declared.fingerprint().to_string(),
@@ -140,7 +139,7 @@ pub(crate) async fn describe(call: Call) -> ApiResult {
 )]
 pub(crate) async fn replace(mut call: Call) -> ApiResult {
     let name = call.stream()?;
-    let document = declaration::read(&mut call, Some(name.as_str())).await?;
+    let document = declaration::read(&mut call, Some(name.as_str()), None).await?;
     let stream = call.state.broker.streams().replace(&name, document).await?;
     let status = if stream.next.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
     reply::json_as(status, JSON, &StreamDetail::from(stream))

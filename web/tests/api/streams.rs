@@ -125,6 +125,16 @@ async fn what_is_wrong_with_a_declaration_is_said_with_its_place() {
     }
     api.post_as("/streams", "application/sql", vec![0xff]).await.refused(400, 400);
     api.post("/streams?name=a%2Fb", json!({"sql": select}).to_string()).await.refused(400, 400);
+    for (path, body) in [
+        ("/streams?name=idle", json!({"sql": SQL})),
+        ("/streams", json!({"sql": SQL, "name": "idle"})),
+        ("/streams?name=idle", json!({"sql": select, "name": "busy"})),
+        ("/streams/explain?name=idle", json!({"sql": SQL})),
+    ] {
+        assert_eq!(api.post(path, body.to_string()).await.refused(422, 42209)["path"], "$.name", "{path} {body}");
+    }
+    let named = api.post_as("/streams?name=idle", "application/sql", SQL.to_owned()).await.refused(422, 42209);
+    assert_eq!(named["path"], "$.name");
     let reserved = SQL.replace("VIEW busy", "VIEW explain");
     assert_eq!(declare(&api, &reserved).await.refused(422, 42209)["path"], "$.name");
     api.stop().await;
