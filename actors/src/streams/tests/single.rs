@@ -133,6 +133,8 @@ async fn it_can_be_paused_resumed_and_deleted() {
     assert_eq!((paused.phase, paused.reason.as_deref()), (StreamPhase::Paused, Some("it was asked to pause")));
     let is_paused = |told: &StreamDescription| told.tasks.iter().all(|task| task.state == StreamTaskState::Paused);
     described(&broker, "s", is_paused).await;
+    let exported = broker.metrics().encode().unwrap();
+    assert!(exported.contains("pubg1_stream_state{state=\"paused\",stream=\"s\"} 1"), "{exported}");
     for (partition, input) in (0..).zip(&mut inputs) {
         let new = records(i64::from(partition), 100..200);
         produce(&broker, partition, &new).await;

@@ -204,7 +204,9 @@ impl SessionMerge {
         kept.session.merge(session, &query.aggregates);
         kept.rev += 1;
         let state = RowState { rev: kept.rev, is_final: true };
-        out.rows.extend(session_row(query, group, &kept.session, state));
+        let row = session_row(query, group, &kept.session, state);
+        out.corrections += u64::from(row.is_some());
+        out.rows.extend(row);
         if self.save {
             self.unsaved_kept.insert(key.clone());
         }

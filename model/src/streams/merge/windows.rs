@@ -158,7 +158,9 @@ impl WindowMerge {
                 RowState { rev, is_final: true }
             })
         };
+        let before = out.rows.len();
         query.rows(bounds, &kept.table, state, &mut out.rows);
+        out.corrections += out.rows[before..].iter().map(|row| u64::from(row.rev > 0)).sum::<u64>();
         if self.save {
             self.unsaved_kept.insert(key);
         }

@@ -208,6 +208,8 @@ fn what_comes_after_the_close_is_a_correction_while_the_window_is_kept() {
         assert_eq!(out.diverted, [Diverted { partition: 1, offset: 2, reason: Reason::Late }]);
         assert_eq!(out.late_merges.len(), if retain_ms > 0 { 0 } else { 2 });
         assert_eq!(engine.stats().late_merges, out.late_merges.len() as u64);
+        // The row of b is the first one of its group.
+        assert_eq!(out.corrections, if retain_ms > 0 { 1 } else { 0 });
         assert_eq!(taken(&mut out), expected);
         let closed = engine.read(0, 99, true, false);
         assert_eq!(closed.len(), if retain_ms > 0 { 2 } else { 0 });
