@@ -19,6 +19,6 @@ pub(crate) use partition::may_send_again;
 pub use partition::{DeletedRecords, PartitionHandle};
 pub use readiness::{BrokerState, Check, Readiness};
 pub use streams::{
-    StreamDescription, StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState,
-    StreamTopics, StreamsHandle, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
+    CreateStreamOptions, StreamDescription, StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind,
+    StreamTaskState, StreamTopics, StreamsHandle, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
 };

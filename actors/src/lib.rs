@@ -86,9 +86,9 @@ pub use errors::{
 };
 pub use fatal::FatalError;
 pub use handles::{
-    Broker, BrokerHandle, BrokerState, Check, ClusterStatus, CommittedOffset, DeletedRecords, Delivered,
-    DeliveredRange, DrainReport, GroupDescription, GroupList, GroupListing, GroupMember, GroupPartition, GroupStatus,
-    GroupsHandle, InstanceDescription, LagSample, MetadataGroup, NewInstance, NewTopic, OfflinePartition,
+    Broker, BrokerHandle, BrokerState, Check, ClusterStatus, CommittedOffset, CreateStreamOptions, DeletedRecords,
+    Delivered, DeliveredRange, DrainReport, GroupDescription, GroupList, GroupListing, GroupMember, GroupPartition,
+    GroupStatus, GroupsHandle, InstanceDescription, LagSample, MetadataGroup, NewInstance, NewTopic, OfflinePartition,
     OffsetToCommit, POLL_HELD_MAX, PartitionHandle, PlannedMove, PollGrant, PollRequest, Readiness, StreamDescription,
     StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState, StreamTopics,
     StreamsHandle, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,

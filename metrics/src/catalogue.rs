@@ -241,10 +241,14 @@ families! {
     GROUP_LOAD_DURATION: Histogram, Seconds, Groups, "pubg1_group_load_duration_seconds", [],
         "Time to read a partition of the offsets topic, during which its groups are not served.";
 
+    STREAM_CONDITION: Gauge, Count, Streams, "pubg1_stream_state", ["stream", "state"],
+        "Generations of a stream in this state, as the broker that leads the first partition of its changelog tells.";
     STREAM_RECORDS: Counter, Count, Streams, "pubg1_stream_records_total", ["stream", "task", "outcome"],
         "Records that a task of a stream has read, by what became of them.";
     STREAM_ROWS: Counter, Count, Streams, "pubg1_stream_rows_total", ["stream", "task"],
         "Rows that a task of a stream has published.";
+    STREAM_CORRECTIONS: Counter, Count, Streams, "pubg1_stream_corrections_total", ["stream", "task"],
+        "Rows that a task of a stream has published after it had given out the final row of the same group and window.";
     STREAM_COMMITS: Counter, Count, Streams, "pubg1_stream_commits_total", ["stream", "task"],
         "Commits of a task of a stream.";
     STREAM_FENCED: Counter, Count, Streams, "pubg1_stream_fenced_total", ["stream", "task"],

@@ -35,7 +35,9 @@ pub use prometheus::{Error, Gauge, Histogram, IntCounter, IntGauge};
 pub use replication::ReplicationMetrics;
 pub use requests::{Api, InFlight, Phase, RequestMetrics, ThrottleReason};
 pub use storage::StorageMetrics;
-pub use streams::{StreamMetrics, StreamOutcome, StreamTaskGauges, StreamTaskSeries};
+pub use streams::{
+    StreamCondition, StreamMetrics, StreamOutcome, StreamStateSeries, StreamTaskGauges, StreamTaskSeries,
+};
 pub use topics::{DeleteReason, LagMetrics, LogMetrics, TopicMetrics};
 
 /// The content type of [`Metrics::encode`]: Prometheus text format, version 0.0.4.

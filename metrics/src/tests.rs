@@ -10,7 +10,7 @@ fn the_registry_holds_exactly_the_catalogue() {
     let metrics = Metrics::new().expect("register");
     let _topic = metrics.topic("flights");
     let _group = (metrics.groups().group("g"), metrics.groups().lag("g", "flights", 0));
-    let _task = metrics.streams().task("s", 0);
+    let _task = (metrics.streams().task("s", 0), metrics.streams().stream("s"));
     let listed: BTreeSet<String> = catalogue().iter().map(|family| family.name.to_owned()).collect();
     assert_eq!(listed.len(), catalogue().len(), "a name is listed twice");
     assert_eq!(metrics.0.registry.names(), listed);
@@ -21,7 +21,7 @@ fn type_help_and_labels_are_exported_as_listed() {
     let metrics = Metrics::new().expect("register");
     let _topic = metrics.topic("flights");
     let _group = (metrics.groups().group("g"), metrics.groups().lag("g", "flights", 0));
-    let _task = metrics.streams().task("s", 0);
+    let _task = (metrics.streams().task("s", 0), metrics.streams().stream("s"));
     let text = metrics.encode().expect("encode");
     let exported = Exposition::parse(&text);
     for family in catalogue() {
@@ -243,5 +243,33 @@ fn the_series_of_a_stream_s_task_end_with_it() {
     drop(task);
     assert!(!metrics.encode().expect("encode").contains("task=\"3\""));
     drop(other);
+    assert!(!metrics.encode().expect("encode").contains("stream=\"s\""));
+}
+
+#[test]
+fn the_series_of_a_task_live_as_long_as_a_task_of_any_generation() {
+    let metrics = Metrics::new().expect("register");
+    let (before, after) = (metrics.streams().task("s", 0), metrics.streams().task("s", 0));
+    before.rows.inc_by(2);
+    drop(before);
+    after.rows.inc_by(3);
+    let text = metrics.encode().expect("encode");
+    assert!(text.contains("pubg1_stream_rows_total{stream=\"s\",task=\"0\"} 5"), "{text}");
+    drop(after);
+    assert!(!metrics.encode().expect("encode").contains("stream=\"s\""));
+}
+
+#[test]
+fn the_states_of_a_stream_are_those_of_its_generations() {
+    let metrics = Metrics::new().expect("register");
+    let stream = metrics.streams().stream("s");
+    stream.set(&[StreamCondition::Running, StreamCondition::Memory]);
+    stream.set(&[StreamCondition::Running, StreamCondition::Failed]);
+    let text = metrics.encode().expect("encode");
+    for (state, count) in [("running", 1), ("failed", 1), ("memory", 0), ("paused", 0)] {
+        let line = format!("pubg1_stream_state{{state=\"{state}\",stream=\"s\"}} {count}");
+        assert!(text.lines().any(|it| it == line), "{line} is missing from\n{text}");
+    }
+    drop(stream);
     assert!(!metrics.encode().expect("encode").contains("stream=\"s\""));
 }

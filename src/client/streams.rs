@@ -26,12 +26,13 @@ impl Client {
         self.get(&format!("/streams/{stream}")).await
     }
 
-    /// Declares a stream.
+    /// Declares a stream. Without `append`, there must be nothing in the topics that it writes to.
     ///
     /// # Errors
     /// As [`Client::get`]; 409 when there is one of this name.
-    pub async fn create_stream(&self, document: &StreamDocument) -> Result<StreamReply, ClientError> {
-        self.json(&Call::new(Method::POST, "/streams").object(document.canonical().into_bytes())).await
+    pub async fn create_stream(&self, document: &StreamDocument, append: bool) -> Result<StreamReply, ClientError> {
+        let path = if append { "/streams?append=true" } else { "/streams" };
+        self.json(&Call::new(Method::POST, path).object(document.canonical().into_bytes())).await
     }
 
     /// Declares a stream anew. The same declaration changes nothing, so it may be sent twice.

@@ -93,7 +93,7 @@ pub struct WindowCheck {
 pub(super) async fn declare(client: &Client) -> Result<(), CommandError> {
     let document = pubg1_sql::compile_view(SQL)
         .map_err(|error| CommandError::Failed(format!("the demo's query is refused: {error}")))?;
-    client.create_stream(&document).await?;
+    client.create_stream(&document, false).await?;
     Ok(())
 }
 

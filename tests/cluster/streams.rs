@@ -78,7 +78,7 @@ impl Airport {
 
     async fn declare(&self, sql: &str) -> StreamDocument {
         let document = pubg1_sql::compile_view(sql).expect("SQL");
-        self.client.create_stream(&document).await.expect("declared");
+        self.client.create_stream(&document, false).await.expect("declared");
         document
     }
 

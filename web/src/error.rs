@@ -118,6 +118,8 @@ causes! {
     StreamExists => 409, 40912;
     /// A stream needs the topic: delete the stream first.
     TopicInUse => 409, 40913;
+    /// There are records in a topic that the stream would write to: name another one, or append to it with `append=true`.
+    OutputNotEmpty => 409, 40914;
     /// The body or a record is too large.
     TooLarge => 413, 413;
     /// The request target is too long.

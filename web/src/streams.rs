@@ -5,6 +5,7 @@ pub(crate) mod events;
 pub(crate) mod windows;
 
 use actix_web::{HttpResponse, http::StatusCode};
+use pubg1_actors::CreateStreamOptions;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -24,20 +25,34 @@ use crate::{
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct NameQuery {
-    /// What the stream of a `SELECT` is called.
+    /// What the stream of a `SELECT` is called. What has a name itself must have this one.
     #[param(pattern = "^[A-Za-z0-9._-]{1,160}$")]
     name: Option<String>,
+}
+
+/// The query of a declaration.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct CreateQuery {
+    /// What the stream of a `SELECT` is called. What has a name itself must have this one.
+    #[param(pattern = "^[A-Za-z0-9._-]{1,200}$")]
+    name: Option<String>,
+    /// Whether it may write to topics in which there are records already.
+    #[serde(default)]
+    #[param(default = false)]
+    append: bool,
 }
 
 /// A name that no stream can have: `/streams/explain` is a route.
 const RESERVED: &str = "explain";
 
-/// Declares a stream, creates the topics that it writes to, and starts it.
+/// Declares a stream, creates the topics that it writes to, and starts it. Topics that are there are used when they are
+/// empty, or with `append=true`.
 ///
 /// The body is a JSON document, `{"sql": …}`, or SQL as `application/sql`.
 #[utoipa::path(
     post, path = "/streams", tag = "streams",
-    params(NameQuery),
+    params(CreateQuery),
     request_body(content((NewStream = "application/json"), (String = "application/sql"))),
     responses(
         (status = 201, description = "The stream", body = StreamDetail),
@@ -46,13 +61,14 @@ const RESERVED: &str = "explain";
     )
 )]
 pub(crate) async fn create(mut call: Call) -> ApiResult {
-    let query: NameQuery = call.query()?;
-    let document = declaration::read(&mut call, query.name.as_deref()).await?;
+    let query: CreateQuery = call.query()?;
+    let document = declaration::read(&mut call, query.name.as_deref(), None).await?;
     if document.name.as_str() == RESERVED {
         let message = format!("$.name: {RESERVED} is the name of a route; take another one");
         return Err(ApiError::new(Cause::InvalidStream, message).with("path", "$.name"));
     }
-    let stream = call.state.broker.streams().create(document).await?;
+    let options = CreateStreamOptions { append: query.append };
+    let stream = call.state.broker.streams().create(document, options).await?;
     reply::json_as(StatusCode::CREATED, JSON, &StreamDetail::from(stream))
 }
 
@@ -69,8 +85,7 @@ pub(crate) async fn create(mut call: Call) -> ApiResult {
 )]
 pub(crate) async fn explain(mut call: Call) -> ApiResult {
     let query: NameQuery = call.query()?;
-    let name = query.name.as_deref().unwrap_or("query");
-    let declared = declaration::read(&mut call, Some(name)).await?;
+    let declared = declaration::read(&mut call, query.name.as_deref(), Some("query")).await?;
     let lines = declared.explain().into_iter().map(|(word, text)| [word.to_owned(), text]);
     reply::json(&StreamExplained {
         fingerprint: declared.fingerprint().to_string(),
@@ -124,7 +139,7 @@ pub(crate) async fn describe(call: Call) -> ApiResult {
 )]
 pub(crate) async fn replace(mut call: Call) -> ApiResult {
     let name = call.stream()?;
-    let document = declaration::read(&mut call, Some(name.as_str())).await?;
+    let document = declaration::read(&mut call, Some(name.as_str()), None).await?;
     let stream = call.state.broker.streams().replace(&name, document).await?;
     let status = if stream.next.is_some() { StatusCode::ACCEPTED } else { StatusCode::OK };
     reply::json_as(status, JSON, &StreamDetail::from(stream))

@@ -15,6 +15,20 @@ pub enum StreamError {
     /// The name is in use.
     #[error("stream {0} exists already")]
     StreamExists(StreamName),
+    /// There are records already in a topic that it would write to.
+    #[error(
+        "topic {0} is not empty: rows of this stream would be among what is there; name another topic, or say that it \
+         shall append"
+    )]
+    OutputNotEmpty(TopicName),
+    /// Whether a topic that it would write to is empty cannot be found out at present.
+    #[error("topic {topic} does not tell whether it is empty; try again")]
+    OutputUnavailable {
+        /// The topic.
+        topic: TopicName,
+        /// When to try again, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// The declaration cannot be understood, or cannot be executed.
     #[error("the declaration of the stream is refused: {0}")]
     Document(#[from] DocumentError),
@@ -78,7 +92,7 @@ impl StreamError {
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::NotReady { .. } | Self::Unavailable(_) => true,
+            Self::NotReady { .. } | Self::OutputUnavailable { .. } | Self::Unavailable(_) => true,
             Self::Topic { error, .. } => error.is_retriable(),
             _ => false,
         }
@@ -88,7 +102,7 @@ impl StreamError {
     #[must_use]
     pub fn retry_after_ms(&self) -> Option<u64> {
         match self {
-            Self::NotReady { retry_after_ms } => Some(*retry_after_ms),
+            Self::NotReady { retry_after_ms } | Self::OutputUnavailable { retry_after_ms, .. } => Some(*retry_after_ms),
             Self::Unavailable(error) => error.retry_after_ms(),
             Self::Topic { error, .. } => error.retry_after_ms(),
             _ => None,

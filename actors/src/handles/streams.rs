@@ -9,8 +9,8 @@ use pubg1_model::{StreamName, streams::document::StreamDocument};
 use crate::{errors::StreamError, rpc::Services, streams};
 
 pub use types::{
-    StreamDescription, StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState,
-    StreamTopics, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
+    CreateStreamOptions, StreamDescription, StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind,
+    StreamTaskState, StreamTopics, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
 };
 
 /// The streams of the cluster. Cheap to clone. Every method works on any broker.
@@ -24,13 +24,17 @@ impl StreamsHandle {
         Self { services }
     }
 
-    /// Declares a stream, creates its topics and starts it. Its output and late topics are used as they are when they
-    /// exist already.
+    /// Declares a stream, creates its topics and starts it. Its output and late topics are used when they exist already
+    /// and are empty, or shall be appended to.
     ///
     /// # Errors
     /// [`StreamError`].
-    pub async fn create(&self, document: StreamDocument) -> Result<StreamDescription, StreamError> {
-        streams::create(&self.services, document).await
+    pub async fn create(
+        &self,
+        document: StreamDocument,
+        options: CreateStreamOptions,
+    ) -> Result<StreamDescription, StreamError> {
+        streams::create(&self.services, document, options).await
     }
 
     /// The streams of the cluster, by name. No other broker is asked.

@@ -7,9 +7,9 @@ use std::{
 };
 
 use actix::{Actor, AsyncContext, Context, Handler};
-use pubg1_metrics::ActorKind;
+use pubg1_metrics::{ActorKind, StreamCondition, StreamStateSeries};
 use pubg1_model::{
-    PartitionId, StreamId, TopicId, TopicName,
+    PartitionId, StreamId, StreamName, TopicId, TopicName,
     cluster::{ClusterImage, PauseReason, StreamImage, StreamState},
     streams::document::StreamDocument,
 };
@@ -46,6 +46,8 @@ pub(super) struct StreamsActor {
     tasks: StreamTasks,
     arbiters: ArbiterHandles,
     generations: BTreeMap<(StreamId, u32), Generation>,
+    /// The streams whose state is told by this broker.
+    states: BTreeMap<StreamName, StreamStateSeries>,
     /// The version of the image that was looked at.
     version: u64,
     timers: Vec<Watcher>,
@@ -74,6 +76,7 @@ pub(crate) fn start_streams(services: &Arc<Services>, arbiters: &ArbiterHandles)
             tasks,
             arbiters,
             generations: BTreeMap::new(),
+            states: BTreeMap::new(),
             version: 0,
             timers: Vec::new(),
             upkeep: None,
@@ -125,6 +128,19 @@ const fn wanted_of(state: &StreamState) -> Option<Wanted> {
     }
 }
 
+const fn condition_of(state: &StreamState) -> StreamCondition {
+    match state {
+        StreamState::Running => StreamCondition::Running,
+        StreamState::Finished => StreamCondition::Finished,
+        StreamState::Paused { reason } => match reason {
+            PauseReason::Asked => StreamCondition::Paused,
+            PauseReason::Memory { .. } => StreamCondition::Memory,
+            PauseReason::Gap { .. } => StreamCondition::Gap,
+            PauseReason::Failed { .. } => StreamCondition::Failed,
+        },
+    }
+}
+
 /// What tasks need to know of a generation; `None`: the document is not understood by this broker.
 pub(super) fn plan_of(image: &ClusterImage, stream: &StreamImage) -> Option<StreamPlan> {
     let document = StreamDocument::parse(stream.document.as_bytes());
@@ -161,6 +177,7 @@ impl StreamsActor {
             return;
         }
         self.version = image.version;
+        self.tell_states(&image);
         let is_wanted = |id: StreamId, generation: u32| {
             let known = image.stream_by_id(id)?.generations().find(|known| known.generation == generation)?;
             wanted_of(&known.state)
@@ -172,6 +189,22 @@ impl StreamsActor {
                     self.follow(&image, generation, wanted);
                 }
             }
+        }
+    }
+
+    /// Tells in which state the streams are. One broker does for each, also where no task runs.
+    fn tell_states(&mut self, image: &ClusterImage) {
+        let me = self.services.node.config.broker_id;
+        let is_told_here = |stream: &StreamImage| {
+            let first = image.partition_by_id(stream.changelog, PartitionId(0));
+            first.is_some_and(|first| first.leader == Some(me))
+        };
+        self.states.retain(|name, _| image.stream(name).is_some_and(|stream| is_told_here(stream)));
+        for stream in image.streams.values().filter(|stream| is_told_here(stream)) {
+            let metrics = self.services.node.metrics.streams();
+            let new = || metrics.stream(stream.name.as_str());
+            let conditions: Vec<_> = stream.generations().map(|known| condition_of(&known.state)).collect();
+            self.states.entry(stream.name.clone()).or_insert_with(new).set(&conditions);
         }
     }
 
@@ -227,6 +260,7 @@ impl StreamsActor {
         self.is_quiet = true;
         self.upkeep = None;
         self.generations.clear();
+        self.states.clear();
         let lives = self.tasks.lives();
         actix_rt::spawn(async move {
             for life in lives {

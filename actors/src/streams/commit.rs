@@ -56,7 +56,7 @@ pub(super) async fn commit(cell: &Arc<TaskCell>) -> Result<Infallible, Halt> {
 }
 
 async fn store(cell: &Arc<TaskCell>, commit: CommitToAppend) -> Result<(), Halt> {
-    let CommitToAppend { number, records, outputs, is_snapshot, position } = commit;
+    let CommitToAppend { number, records, outputs, is_snapshot, position, corrections: _ } = commit;
     let began = Instant::now();
     let first = append(cell, &records).await?;
     cell.series.committed(began.elapsed());

@@ -3,31 +3,33 @@
 use std::sync::Arc;
 
 use pubg1_model::{
-    StreamId, StreamName, TopicName,
+    StreamId, StreamName, TopicId, TopicName,
     cluster::{
         ClusterImage, MetadataCommand, MetadataError, PauseReason, STREAM_NAME_BYTES_MAX, StreamDefinition,
         StreamImage, StreamState, StreamStateKind, TopicImage, changelog_topic, partials_topic,
     },
     record_batch::TimestampType,
     streams::{document::StreamDocument, task::merge_shards},
+    topic::TopicConfig,
 };
 use uuid::Uuid;
 
 use super::{
     describe::describe,
     topics::{
-        changelog_places, create_internal, delete_topics, internal_topics, late_config, led, not_created, result_topic,
+        changelog_places, create_internal, delete_topics, internal_topics, is_empty, late_config, led, not_created,
+        result_topic,
     },
 };
 use crate::{
     errors::{CreateTopicError, StreamError},
-    handles::StreamDescription,
+    handles::{CreateStreamOptions, StreamDescription},
     metadata::ProposeError,
     node::Phase,
     rpc::Services,
 };
 
-/// Generations whose topics are there already and passed over, at most.
+/// How often another declaration may be faster.
 const GENERATION_TRIES: u32 = 16;
 
 impl From<ProposeError> for StreamError {
@@ -76,94 +78,231 @@ fn check(image: &ClusterImage, document: &StreamDocument) -> Result<Arc<TopicIma
     Ok(Arc::clone(input))
 }
 
-/// Creates the topics of a generation, from the first free number on.
-async fn define(
-    services: &Services,
-    document: &StreamDocument,
-    input: &TopicImage,
-    (output, late): (&TopicName, &TopicName),
-    first: u32,
-) -> Result<(u32, StreamDefinition), StreamError> {
-    let partitions = u32::try_from(input.partitions.len()).unwrap_or(u32::MAX);
-    let shards = merge_shards(&document.plan, partitions);
-    let output = result_topic(services, output, input, None).await?.id;
-    let late = result_topic(services, late, input, Some(late_config(services, input))).await?.id;
-    let mut generation = first;
-    let (name, changelog, places) = loop {
-        let name =
-            changelog_topic(&document.name, generation).map_err(|error| StreamError::State(error.to_string()))?;
+/// What the topics of results are called.
+#[derive(Clone, Copy)]
+enum Naming {
+    /// As the document says; they may be there already.
+    AsDeclared,
+    /// With the number of the generation, which nobody has written to.
+    OfGeneration,
+}
+
+impl Naming {
+    /// The topics of rows and of late records.
+    fn topics(self, document: &StreamDocument, generation: u32) -> Result<(TopicName, TopicName), StreamError> {
+        let named = |topic: &TopicName| match self {
+            Self::AsDeclared => Ok(topic.clone()),
+            Self::OfGeneration => format!("{topic}.g{generation}").parse().map_err(|_| {
+                StreamError::State(format!(
+                    "the name of topic {topic} is too long for a topic {topic}.g{generation} beside it"
+                ))
+            }),
+        };
+        Ok((named(&document.output)?, named(&document.late_output)?))
+    }
+
+    /// The topics that must not be there before a generation is.
+    fn new_topics(self, document: &StreamDocument, generation: u32) -> Result<Vec<TopicName>, StreamError> {
+        let (changelog, partials) = internal_names(document, generation)?;
+        let mut topics = vec![changelog, partials];
+        if matches!(self, Self::OfGeneration) {
+            let (output, late) = self.topics(document, generation)?;
+            topics.extend([output, late]);
+        }
+        Ok(topics)
+    }
+
+    /// The first generation from this one on of which no topic is there. What is left over of a stream that had the
+    /// name, or of a declaration that came to nothing, is not taken for this one's.
+    fn free_generation(self, image: &ClusterImage, document: &StreamDocument, first: u32) -> Result<u32, StreamError> {
+        let mut generation = first;
+        while self.new_topics(document, generation)?.iter().any(|topic| image.topic(topic).is_some()) {
+            generation = generation.saturating_add(1);
+        }
+        Ok(generation)
+    }
+}
+
+/// The changelog of a generation, and its topic of partial results.
+fn internal_names(document: &StreamDocument, generation: u32) -> Result<(TopicName, TopicName), StreamError> {
+    let changelog = changelog_topic(&document.name, generation);
+    let names = changelog.and_then(|changelog| Ok((changelog, partials_topic(&document.name, generation)?)));
+    names.map_err(|error| StreamError::State(error.to_string()))
+}
+
+/// Topics that a declaration has created. They are deleted again when nothing comes of it.
+#[derive(Default)]
+struct Created {
+    internal: Vec<TopicId>,
+    results: Vec<Arc<TopicImage>>,
+}
+
+impl Created {
+    async fn undo(&mut self, services: &Arc<Services>) {
+        let mut topics = std::mem::take(&mut self.internal);
+        for topic in std::mem::take(&mut self.results) {
+            // Somebody may have found it, and written to it.
+            if is_empty(services, &topic).await.unwrap_or(false) {
+                topics.push(topic.id);
+            }
+        }
+        delete_topics(services, topics).await;
+    }
+
+    /// The topic of results: the one that is there, if it may be, or a new one.
+    async fn result(
+        &mut self,
+        services: &Services,
+        (naming, name): (Naming, &TopicName),
+        input: &TopicImage,
+        config: Option<TopicConfig>,
+    ) -> Result<TopicId, StreamError> {
+        let known = || services.metadata.image().topic(name).map(|topic| topic.id);
+        let existing = known().filter(|_| matches!(naming, Naming::AsDeclared));
+        if let Some(id) = existing {
+            return Ok(id);
+        }
+        match (result_topic(services, name, input, config).await, naming) {
+            (Ok(topic), _) => {
+                let id = topic.id;
+                self.results.push(topic);
+                Ok(id)
+            }
+            (Err(CreateTopicError::Exists(_)), Naming::AsDeclared) => {
+                known().ok_or_else(|| not_created(name, CreateTopicError::Exists(name.clone())))
+            }
+            (Err(error), _) => Err(not_created(name, error)),
+        }
+    }
+
+    /// Creates the topics of a generation.
+    async fn generation(
+        &mut self,
+        services: &Services,
+        document: &StreamDocument,
+        input: &TopicImage,
+        (naming, generation): (Naming, u32),
+    ) -> Result<StreamDefinition, StreamError> {
+        let partitions = u32::try_from(input.partitions.len()).unwrap_or(u32::MAX);
+        let shards = merge_shards(&document.plan, partitions);
+        let (name, partials_name) = internal_names(document, generation)?;
         let image = services.metadata.image();
         let places = changelog_places(services, &image, input, shards).map_err(|error| not_created(&name, error))?;
-        match create_internal(services, &name, places.clone()).await {
-            Ok(id) => break (name, id, places),
-            // Left over of a stream of this name, and not deleted yet.
-            Err(CreateTopicError::Exists(_)) if generation < first.saturating_add(GENERATION_TRIES) => generation += 1,
-            Err(error) => return Err(not_created(&name, error)),
+        // The first one: the number is this declaration's with it.
+        let changelog = create_internal(services, &name, places.clone()).await;
+        let changelog = changelog.map_err(|error| not_created(&name, error))?;
+        self.internal.push(changelog);
+        let (output, late) = naming.topics(document, generation)?;
+        let output = self.result(services, (naming, &output), input, None).await?;
+        let late = self.result(services, (naming, &late), input, Some(late_config(services, input))).await?;
+        let mut partials = None;
+        if shards > 0 {
+            let merges = places.into_iter().skip(input.partitions.len()).collect();
+            let created = create_internal(services, &partials_name, merges).await;
+            let created = created.map_err(|error| not_created(&partials_name, error))?;
+            self.internal.push(created);
+            partials = Some(created);
         }
-    };
-    let mut partials = None;
-    if shards > 0 {
-        let merges = places.into_iter().skip(input.partitions.len()).collect();
-        let topic =
-            partials_topic(&document.name, generation).map_err(|error| StreamError::State(error.to_string()))?;
-        match create_internal(services, &topic, merges).await {
-            Ok(id) => partials = Some(id),
+        tracing::debug!(stream = %document.name, changelog = %name, "the topics of a stream are there");
+        let document = document.canonical();
+        let input_topic = input.id;
+        Ok(StreamDefinition { document, input_topic, changelog, partials, output, late, partitions, shards })
+    }
+}
+
+/// Creates the topics of a generation, from the first free number on.
+async fn define(
+    services: &Arc<Services>,
+    document: &StreamDocument,
+    input: &TopicImage,
+    (naming, first): (Naming, u32),
+) -> Result<(u32, StreamDefinition, Created), StreamError> {
+    let mut generation = first;
+    let mut tries = 0;
+    loop {
+        generation = naming.free_generation(&services.metadata.image(), document, generation)?;
+        let mut created = Created::default();
+        match created.generation(services, document, input, (naming, generation)).await {
+            Ok(definition) => return Ok((generation, definition, created)),
             Err(error) => {
-                delete_topics(services, vec![changelog]).await;
-                return Err(not_created(&topic, error));
+                created.undo(services).await;
+                // Another declaration was faster.
+                let is_taken = matches!(
+                    &error,
+                    StreamError::Topic { error, .. } if matches!(**error, CreateTopicError::Exists(_))
+                );
+                if !is_taken || tries == GENERATION_TRIES {
+                    return Err(error);
+                }
+                tries += 1;
+                generation = generation.saturating_add(1);
             }
         }
     }
-    tracing::debug!(stream = %document.name, changelog = %name, "the topics of a stream are there");
-    let document = document.canonical();
-    let input_topic = input.id;
-    Ok((generation, StreamDefinition { document, input_topic, changelog, partials, output, late, partitions, shards }))
 }
 
-/// Proposes what registers a generation; its topics are deleted again when it is refused.
+/// Proposes what registers a generation; the topics that were created for it are deleted again when it is refused.
 async fn register(
-    services: &Services,
+    services: &Arc<Services>,
     command: MetadataCommand,
-    definition: &StreamDefinition,
+    changelog: TopicId,
+    mut created: Created,
 ) -> Result<(), StreamError> {
     match services.metadata.propose(command).await {
         Ok(_) => {
-            led(services, definition.changelog).await;
+            led(services, changelog).await;
             Ok(())
         }
         Err(error) => {
             if matches!(error, ProposeError::Refused(_)) {
-                delete_topics(services, std::iter::once(definition.changelog).chain(definition.partials).collect())
-                    .await;
+                created.undo(services).await;
             }
             Err(error.into())
         }
     }
 }
 
+/// Refuses topics of results that somebody has written to: rows of another life are in them.
+async fn refuse_used(services: &Arc<Services>, document: &StreamDocument) -> Result<(), StreamError> {
+    let image = services.metadata.image();
+    for topic in [&document.output, &document.late_output].into_iter().filter_map(|name| image.topic(name)) {
+        if !is_empty(services, topic).await? {
+            return Err(StreamError::OutputNotEmpty(topic.name.clone()));
+        }
+    }
+    Ok(())
+}
+
 /// Declares a stream.
-pub(crate) async fn create(services: &Services, document: StreamDocument) -> Result<StreamDescription, StreamError> {
+pub(crate) async fn create(
+    services: &Arc<Services>,
+    document: StreamDocument,
+    options: CreateStreamOptions,
+) -> Result<StreamDescription, StreamError> {
     let image = known_image(services)?;
     if image.stream(&document.name).is_some() {
         return Err(StreamError::StreamExists(document.name));
     }
     let input = check(&image, &document)?;
-    let topics = (&document.output, &document.late_output);
-    let (generation, definition) = define(services, &document, &input, topics, 1).await?;
+    if !options.append {
+        refuse_used(services, &document).await?;
+    }
+    let (generation, definition, created) = define(services, &document, &input, (Naming::AsDeclared, 1)).await?;
+    let changelog = definition.changelog;
     let command = MetadataCommand::CreateStream {
         id: StreamId::from_bytes(*Uuid::new_v4().as_bytes()),
         name: document.name.clone(),
         generation,
-        definition: definition.clone(),
+        definition,
         created_ms: services.node.config.clock.now_ms(),
     };
-    register(services, command, &definition).await?;
+    register(services, command, changelog, created).await?;
     describe(services, &document.name).await
 }
 
 /// Declares a stream anew: the next generation is computed beside the present one, into topics of its own.
 pub(crate) async fn replace(
-    services: &Services,
+    services: &Arc<Services>,
     name: &StreamName,
     document: StreamDocument,
 ) -> Result<StreamDescription, StreamError> {
@@ -177,24 +316,16 @@ pub(crate) async fn replace(
         return describe(services, name).await;
     }
     let input = check(&image, &document)?;
-    let generation = last.generation.saturating_add(1);
-    // The number that the topics of results carry is that of the generation, unless topics of it were left over.
-    let of_generation = |topic: &TopicName| -> Result<TopicName, StreamError> {
-        format!("{topic}.g{generation}").parse().map_err(|_| {
-            StreamError::State(format!(
-                "the name of topic {topic} is too long for a topic {topic}.g{generation} beside it"
-            ))
-        })
-    };
-    let (output, late) = (of_generation(&document.output)?, of_generation(&document.late_output)?);
-    let (generation, definition) = define(services, &document, &input, (&output, &late), generation).await?;
+    let next = (Naming::OfGeneration, last.generation.saturating_add(1));
+    let (generation, definition, created) = define(services, &document, &input, next).await?;
+    let changelog = definition.changelog;
     let command = MetadataCommand::ReplaceStream {
         id: stream.id,
         generation,
-        definition: definition.clone(),
+        definition,
         created_ms: services.node.config.clock.now_ms(),
     };
-    register(services, command, &definition).await?;
+    register(services, command, changelog, created).await?;
     if let Some(abandoned) = &stream.next {
         delete_topics(services, internal_topics(abandoned)).await;
     }

@@ -285,6 +285,7 @@ impl StreamWindowActor {
         let rows: u64 = records.map(|header| u64::try_from(header.record_count).unwrap_or(0)).sum();
         self.rows += rows;
         self.cell.series.rows.inc_by(rows);
+        self.cell.series.corrections.inc_by(commit.corrections);
     }
 }
 

@@ -18,7 +18,13 @@ use pubg1_model::{
 };
 use serde_json::{Value, json};
 
-use crate::{Acks, AppendRequest, BrokerHandle, NewTopic, StreamDescription, StreamPhase, StreamTaskState, fixture::*};
+use crate::{
+    Acks, AppendRequest, BrokerHandle, CreateStreamOptions, NewTopic, StreamDescription, StreamPhase, StreamTaskState,
+    fixture::*,
+};
+
+/// A stream whose topics nobody has written to.
+const FRESH: CreateStreamOptions = CreateStreamOptions { append: false };
 
 /// A record of an input: its time, its key and its value.
 type Record = (i64, String, String);

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use pubg1_model::{
-    BrokerId, TopicId, TopicName,
+    BrokerId, Offset, TopicId, TopicName,
     cluster::{ClusterImage, MetadataCommand, MetadataError, StreamImage, TopicImage},
     placement,
     topic::{CleanupPolicy, TopicConfig},
@@ -66,20 +67,13 @@ pub(super) fn late_config(services: &Services, input: &TopicImage) -> TopicConfi
     TopicConfig { max_message_bytes, segment_bytes: usual.segment_bytes.max(max_message_bytes), ..usual }
 }
 
-/// The topic of results: the one that is there, or a new one with as many partitions and replicas as the input.
+/// Creates a topic of results, with as many partitions and replicas as the input.
 pub(super) async fn result_topic(
     services: &Services,
     name: &TopicName,
     input: &TopicImage,
     config: Option<TopicConfig>,
-) -> Result<Arc<TopicImage>, StreamError> {
-    if name.is_internal() {
-        return Err(StreamError::Internal(name.clone()));
-    }
-    let known = || services.metadata.image().topic(name).map(Arc::clone);
-    if let Some(topic) = known() {
-        return Ok(topic);
-    }
+) -> Result<Arc<TopicImage>, CreateTopicError> {
     let replicas = input.partitions.first().map_or(1, |partition| partition.replicas.len());
     let new = NewTopic {
         name: name.clone(),
@@ -87,13 +81,19 @@ pub(super) async fn result_topic(
         replication_factor: u32::try_from(replicas).ok(),
         config,
     };
-    match broker::create_topic(services, new).await {
-        Ok(topic) => Ok(topic),
-        Err(CreateTopicError::Exists(_)) => {
-            known().ok_or_else(|| not_created(name, CreateTopicError::Exists(name.clone())))
-        }
-        Err(error) => Err(not_created(name, error)),
-    }
+    broker::create_topic(services, new).await
+}
+
+/// Whether nothing was written to a topic since it was created.
+pub(super) async fn is_empty(services: &Arc<Services>, topic: &TopicImage) -> Result<bool, StreamError> {
+    let ends = topic.numbered_partitions().map(|(number, _)| async move {
+        let partition = broker::lookup(services, &topic.name, number).ok()?;
+        Some(partition.leader_view().await.ok()?.log_end_offset)
+    });
+    let ends: Option<Vec<Offset>> = join_all(ends).await.into_iter().collect();
+    let retry_after_ms = services.node.retry_after_ms();
+    let ends = ends.ok_or_else(|| StreamError::OutputUnavailable { topic: topic.name.clone(), retry_after_ms })?;
+    Ok(ends.iter().all(|end| *end == Offset::ZERO))
 }
 
 pub(super) fn not_created(topic: &TopicName, error: CreateTopicError) -> StreamError {

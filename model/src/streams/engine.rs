@@ -133,6 +133,8 @@ pub struct Output {
     pub advances: Vec<TimeAdvance>,
     /// What was lost because a partition was not waited for.
     pub late_merges: Vec<LateMerge>,
+    /// Of the rows, how many are final and take the place of a final one.
+    pub corrections: u64,
 }
 
 /// A state that cannot be restored.

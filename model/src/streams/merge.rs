@@ -149,6 +149,18 @@ impl Merge {
         Self { query: Arc::clone(&self.query), inputs: BTreeMap::new(), windows, sessions, ..*self }
     }
 
+    /// Adds what a partition has open to a view of this. It may have been asked before it handed on what is here: what
+    /// it had open then may be closed by now, and be here already.
+    pub(crate) fn add_open(&self, partition: u32, partials: Partials, view: &mut Self) {
+        let clock = self.clock();
+        for window in &partials.windows {
+            view.windows.add_open(&self.query, clock, partition, window);
+        }
+        let mut sessions = partials.sessions;
+        sessions.retain(|session| !self.sessions.has_closed(partition, session));
+        view.sessions.accept_open(partition, sessions);
+    }
+
     /// The rows of windows that are open, as they are now.
     pub(crate) fn read_open(&self, out: &mut Vec<Row>) {
         self.windows.read_open(&self.query, out);

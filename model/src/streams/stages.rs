@@ -289,17 +289,17 @@ impl MergeStage {
     }
 
     /// Like [`MergeStage::read`], with what the partitions have open added: the batches of
-    /// [`PartitionStage::open`], for this shard. Nothing changes here.
+    /// [`PartitionStage::open`], for this shard. They may be older than what is here: what a partition has handed on
+    /// since counts once. Nothing changes here.
     ///
     /// # Errors
     /// [`RestoreError`] when the bytes are not of this plan.
     pub fn read_with(&self, closed: bool, open: &[(u32, Vec<u8>)]) -> Result<Vec<Row>, RestoreError> {
         let mut rows = self.read(closed, false);
         let mut view = self.merge.view();
-        let mut unused = Output::default();
         for (partition, batch) in open {
             let partials = Partials::decode(&self.query.aggregates, &mut Reader(batch)).map_err(damaged)?;
-            view.accept(*partition, partials, &mut unused);
+            self.merge.add_open(*partition, partials, &mut view);
         }
         view.read_open(&mut rows);
         Ok(rows)

@@ -188,6 +188,8 @@ pub struct CommitToAppend {
     pub records: Vec<Vec<u8>>,
     /// What is to be published once it is appended for good. May be empty.
     pub outputs: Vec<OutputBatch>,
+    /// How many of the rows among them are final and take the place of a final one.
+    pub corrections: u64,
     /// It holds the whole state: once it is appended for good, what lies before its first record can be deleted.
     pub is_snapshot: bool,
     /// What the task goes on with after it: once it is appended for good, nothing before that is read again.
@@ -250,6 +252,8 @@ pub struct Task {
     advances: Vec<(Offset, i64)>,
     /// What came out of the stage and is not in the outbox yet.
     out: Output,
+    /// Corrections since the last commit.
+    corrections: u64,
     /// Since when there is something to commit.
     dirty_since_ms: Option<i64>,
     input_bytes: usize,
@@ -286,6 +290,7 @@ impl Task {
             outbox: Outbox::default(),
             advances: Vec::new(),
             out: Output::default(),
+            corrections: 0,
             dirty_since_ms: None,
             input_bytes: 0,
             number: 0,
@@ -461,7 +466,8 @@ impl Task {
             cutter.put_bytes(&self.stage.changes());
         }
         let (number, position) = (self.number, self.progress.position);
-        let commit = CommitToAppend { number, records: cutter.finish(), outputs, is_snapshot, position };
+        let (records, corrections) = (cutter.finish(), std::mem::take(&mut self.corrections));
+        let commit = CommitToAppend { number, records, outputs, corrections, is_snapshot, position };
         if is_snapshot {
             self.snapshot_bytes = commit.bytes();
             self.changelog_bytes = 0;

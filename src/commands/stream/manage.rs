@@ -32,8 +32,11 @@ pub struct CreateArgs {
     #[arg(long)]
     pub if_not_exists: bool,
     /// Replace the stream of this name
-    #[arg(long, conflicts_with = "if_not_exists")]
+    #[arg(long, conflicts_with_all = ["if_not_exists", "append"])]
     pub replace: bool,
+    /// Write to the output and late topics although there are records in them
+    #[arg(long)]
+    pub append: bool,
 }
 
 pub(super) async fn create(client: &Client, terminal: Terminal, args: &CreateArgs) -> Result<(), CommandError> {
@@ -42,7 +45,7 @@ pub(super) async fn create(client: &Client, terminal: Terminal, args: &CreateArg
         let stream = client.replace_stream(&document).await?;
         return terminal.print(&stream, replaced);
     }
-    let (stream, existed) = match client.create_stream(&document).await {
+    let (stream, existed) = match client.create_stream(&document, args.append).await {
         Ok(stream) => (stream, false),
         Err(ClientError::Refused { error_code: STREAM_EXISTS, .. }) if args.if_not_exists => {
             (client.stream(&document.name).await?, true)

@@ -31,6 +31,8 @@ impl From<StreamError> for ApiError {
             StreamError::NoAppendTime(_) => return invalid("$.time.source"),
             StreamError::UnknownStream(_) => Cause::NoStream,
             StreamError::StreamExists(_) => Cause::StreamExists,
+            StreamError::OutputNotEmpty(_) => Cause::OutputNotEmpty,
+            StreamError::OutputUnavailable { .. } => Cause::NoLeader,
             StreamError::UnknownInput(_) => Cause::NoTopic,
             StreamError::Internal(_) => Cause::InternalTopic,
             StreamError::State(_) | StreamError::Refused(_) => Cause::NotPossible,
@@ -56,6 +58,8 @@ mod tests {
         for (error, cause) in [
             (StreamError::UnknownStream(name()), Cause::NoStream),
             (StreamError::StreamExists(name()), Cause::StreamExists),
+            (StreamError::OutputNotEmpty(topic()), Cause::OutputNotEmpty),
+            (StreamError::OutputUnavailable { topic: topic(), retry_after_ms: 1 }, Cause::NoLeader),
             (StreamError::UnknownInput(topic()), Cause::NoTopic),
             (StreamError::Internal(topic()), Cause::InternalTopic),
             (StreamError::NoAppendTime(topic()), Cause::InvalidStream),

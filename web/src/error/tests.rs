@@ -35,6 +35,7 @@ const TABLE: &[(Cause, u16, u32, Option<u32>)] = &[
     (Cause::NoPosition, 409, 40911, None),
     (Cause::StreamExists, 409, 40912, None),
     (Cause::TopicInUse, 409, 40913, None),
+    (Cause::OutputNotEmpty, 409, 40914, None),
     (Cause::TooLarge, 413, 413, None),
     (Cause::TargetTooLong, 414, 414, None),
     (Cause::UnsupportedMediaType, 415, 415, None),

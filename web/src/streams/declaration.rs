@@ -1,7 +1,8 @@
 //! Reads a declaration: a JSON document, `{"sql": …}`, or SQL.
 
 use actix_web::{http::header, web};
-use pubg1_model::streams::document::StreamDocument;
+use pubg1_actors::StreamError;
+use pubg1_model::{StreamName, streams::document::StreamDocument};
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
@@ -17,24 +18,38 @@ struct Probe {
     sql: Option<IgnoredAny>,
 }
 
-/// The declaration in a body; `name` is what a `SELECT` without a name is called.
-pub(super) async fn read(call: &mut Call, name: Option<&str>) -> Result<StreamDocument, ApiError> {
-    let name = name.map(stream_name).transpose()?;
-    let default_name = name.as_ref().map(|name| name.as_str().to_owned());
+/// The declaration in a body. A `SELECT` without a name is called `asked`, or else `fallback`; what has a name must
+/// have the one that was asked for.
+pub(super) async fn read(
+    call: &mut Call,
+    asked: Option<&str>,
+    fallback: Option<&str>,
+) -> Result<StreamDocument, ApiError> {
+    let asked = asked.map(stream_name).transpose()?;
+    let default_name = asked.as_ref().map(StreamName::as_str).or(fallback).map(str::to_owned);
     let content_type = call.header(&header::CONTENT_TYPE).map(str::to_owned);
     let body = call.body().await?;
     if content_type.as_deref().is_some_and(is_sql) {
         let text = std::str::from_utf8(&body).map_err(|error| {
             ApiError::malformed(format!("the SQL is not UTF-8 from byte {} on", error.valid_up_to()))
         })?;
-        return compile(text.to_owned(), default_name).await;
+        return called(compile(text.to_owned(), default_name).await?, asked);
     }
     if json_text::parse_object::<Probe>(&body)?.sql.is_none() {
-        return Ok(StreamDocument::parse(&body)?);
+        return called(StreamDocument::parse(&body)?, asked);
     }
     let given: SqlText = json_text::parse_object(&body)?;
     let named = given.name.as_deref().map(stream_name).transpose()?;
-    compile(given.sql, named.map(String::from).or(default_name)).await
+    let document = compile(given.sql, named.clone().map(String::from).or(default_name)).await?;
+    called(called(document, named)?, asked)
+}
+
+/// The document, if it is of the stream that was asked for.
+fn called(document: StreamDocument, asked: Option<StreamName>) -> Result<StreamDocument, ApiError> {
+    match asked.filter(|asked| *asked != document.name) {
+        Some(asked) => Err(StreamError::OtherName { asked, declared: document.name }.into()),
+        None => Ok(document),
+    }
 }
 
 /// Whether a media type says that the body is SQL.

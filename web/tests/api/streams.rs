@@ -134,6 +134,16 @@ async fn what_is_wrong_with_a_declaration_is_said_with_its_place() {
     }
     api.post_as("/streams", "application/sql", vec![0xff]).await.refused(400, 400);
     api.post("/streams?name=a%2Fb", json!({"sql": select}).to_string()).await.refused(400, 400);
+    for (path, body) in [
+        ("/streams?name=idle", json!({"sql": SQL})),
+        ("/streams", json!({"sql": SQL, "name": "idle"})),
+        ("/streams?name=idle", json!({"sql": select, "name": "busy"})),
+        ("/streams/explain?name=idle", json!({"sql": SQL})),
+    ] {
+        assert_eq!(api.post(path, body.to_string()).await.refused(422, 42209)["path"], "$.name", "{path} {body}");
+    }
+    let named = api.post_as("/streams?name=idle", "application/sql", SQL.to_owned()).await.refused(422, 42209);
+    assert_eq!(named["path"], "$.name");
     let reserved = SQL.replace("VIEW busy", "VIEW explain");
     assert_eq!(declare(&api, &reserved).await.refused(422, 42209)["path"], "$.name");
     api.stop().await;
@@ -308,6 +318,9 @@ async fn a_stream_pauses_goes_on_is_replaced_and_deleted() {
     api.get("/streams/busy").await.refused(404, 40406);
     assert_eq!(api.get("/streams").await.ok(), json!([]));
     api.get("/topics/busy").await.ok();
+    declare(&api, SQL).await.refused(409, 40914);
+    let appended = api.post_as("/streams?append=true", "application/sql", SQL.to_owned()).await;
+    assert_eq!(appended.status, 201, "{}", appended.text());
     api.stop().await;
 }
 

@@ -5,6 +5,13 @@ use std::sync::Arc;
 use pubg1_model::{BrokerId, LeaderEpoch, Offset, StreamName, TopicName, streams::engine::Stats};
 use serde::{Deserialize, Serialize};
 
+/// How a stream is declared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CreateStreamOptions {
+    /// Write to the output and late topics although there are records in them.
+    pub append: bool,
+}
+
 /// What a stream does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamPhase {

@@ -36,7 +36,7 @@ async fn leader(cluster: &Cluster, topic: &TopicName, partition: u32) -> usize {
 async fn every_row_comes_once_while_leaders_die() {
     let mut cluster = start(3).await;
     let document = document("s", |_| ());
-    let created = within(cluster.broker(0).streams().create(document.clone())).await.unwrap();
+    let created = within(cluster.broker(0).streams().create(document.clone(), FRESH)).await.unwrap();
     known(&cluster, |broker| broker.image().stream(&stream("s")).is_some()).await;
     let mut inputs: Vec<Vec<Record>> = vec![Vec::new(); 3];
     for round in 0..6_usize {
@@ -68,7 +68,7 @@ async fn every_row_comes_once_while_leaders_die() {
 async fn a_broker_that_drains_hands_its_tasks_over() {
     let mut cluster = start(3).await;
     let document = document("s", |_| ());
-    within(cluster.broker(1).streams().create(document.clone())).await.unwrap();
+    within(cluster.broker(1).streams().create(document.clone(), FRESH)).await.unwrap();
     known(&cluster, |broker| broker.image().stream(&stream("s")).is_some()).await;
     let mut inputs: Vec<Vec<Record>> = vec![Vec::new(); 3];
     for broker in 0..3 {
@@ -95,7 +95,7 @@ async fn a_broker_that_drains_hands_its_tasks_over() {
 async fn any_broker_tells_of_a_stream_and_its_windows() {
     let cluster = start(3).await;
     let document = document("s", |value| value["output"]["retain"] = json!("1h"));
-    within(cluster.broker(0).streams().create(document.clone())).await.unwrap();
+    within(cluster.broker(0).streams().create(document.clone(), FRESH)).await.unwrap();
     known(&cluster, |broker| broker.image().stream(&stream("s")).is_some()).await;
     let inputs: Vec<_> = (0..3).map(|partition| records(partition, 0..120)).collect();
     for (partition, records) in (0..).zip(&inputs) {
@@ -125,7 +125,7 @@ async fn a_task_waits_while_nobody_takes_its_rows() {
     let new = NewTopic { name: topic("s.out"), partitions: Some(1), replication_factor: Some(1), config: None };
     within(cluster.broker(0).create_topic(new)).await.unwrap();
     let document = document("s", |_| ());
-    within(cluster.broker(0).streams().create(document.clone())).await.unwrap();
+    within(cluster.broker(0).streams().create(document.clone(), FRESH)).await.unwrap();
     known(&cluster, |broker| broker.image().stream(&stream("s")).is_some()).await;
     let dead = leader(&cluster, &topic("s.out"), 0).await;
     cluster.kill(dead).await;

@@ -17,7 +17,7 @@ async fn tasks_actors_and_partitions_may_die() {
     let broker = fixture.start_with(|config| config.restart.restarts_max = 1_000).await;
     create_input(&broker, 3).await;
     let document = document("s", |_| ());
-    within(broker.streams().create(document.clone())).await.unwrap();
+    within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     let mut inputs: Vec<Vec<Record>> = vec![Vec::new(); 3];
     for round in 0..12 {
         for partition in 0..3 {
@@ -54,7 +54,7 @@ async fn a_stream_that_holds_too_much_pauses_and_the_broker_goes_on() {
         value["window"]["size"] = json!("100h");
         value["limits"] = json!({"memory": "1MiB"});
     });
-    within(broker.streams().create(document)).await.unwrap();
+    within(broker.streams().create(document, FRESH)).await.unwrap();
     let many: Vec<Record> = records(0, 0..30_000);
     let partition = broker.partition(&topic("in"), PartitionId(0)).unwrap();
     for records in many.chunks(5_000) {
@@ -86,11 +86,11 @@ async fn records_that_are_gone_pause_a_stream_or_are_counted() {
             value["stop"] = json!("latest");
         })
     };
-    within(broker.streams().create(from_start("fails", "fail"))).await.unwrap();
+    within(broker.streams().create(from_start("fails", "fail"), FRESH)).await.unwrap();
     let paused = described(&broker, "fails", |told| told.phase == StreamPhase::Paused).await;
     let reason = paused.reason.unwrap();
     assert!(reason.contains("offset 0") && reason.contains("50"), "{reason}");
-    within(broker.streams().create(from_start("skips", "skip"))).await.unwrap();
+    within(broker.streams().create(from_start("skips", "skip"), FRESH)).await.unwrap();
     let done = described(&broker, "skips", is_finished).await;
     let outcomes = done.tasks[0].outcomes;
     assert_eq!((outcomes.skipped, outcomes.read), (50, 150));
@@ -102,7 +102,7 @@ async fn a_task_that_fails_while_its_stream_is_paused_is_tried_again_with_it() {
     let fixture = Fixture::new();
     let broker = fixture.start().await;
     create_input(&broker, 1).await;
-    let created = within(broker.streams().create(document("s", |_| ()))).await.unwrap();
+    let created = within(broker.streams().create(document("s", |_| ()), FRESH)).await.unwrap();
     described(&broker, "s", is_caught_up).await;
     within(broker.streams().pause(&stream("s"))).await.unwrap();
     described(&broker, "s", |told| told.tasks[0].state == StreamTaskState::Paused).await;
@@ -137,11 +137,11 @@ async fn what_is_too_large_for_a_topic_of_results_stops_no_stream_unseen() {
     create("in", 2 << 20).await;
     create("small", 1_024).await;
     // Late records fit the topic that is made for them, and are cut for the one that was there.
-    let to_new = within(broker.streams().create(document("a", |_| ()))).await.unwrap();
+    let to_new = within(broker.streams().create(document("a", |_| ()), FRESH)).await.unwrap();
     let made = broker.image().topic(&to_new.topics.late).unwrap().config.max_message_bytes;
     assert!(made > 2 << 20, "{made}");
     let to_small = document("b", |value| value["output"]["late_topic"] = json!("small"));
-    within(broker.streams().create(to_small)).await.unwrap();
+    within(broker.streams().create(to_small, FRESH)).await.unwrap();
     let broken = (1_000_000, "k".to_owned(), "x".repeat(3_000));
     produce(&broker, 0, std::slice::from_ref(&broken)).await;
     let late = broker.partition(&topic("small"), PartitionId(0)).unwrap();
@@ -154,7 +154,7 @@ async fn what_is_too_large_for_a_topic_of_results_stops_no_stream_unseen() {
         value["columns"] = json!(["g", "text"]);
         value["output"]["topic"] = json!("small");
     });
-    within(broker.streams().create(rows_to_small)).await.unwrap();
+    within(broker.streams().create(rows_to_small, FRESH)).await.unwrap();
     let long = json!({"g": 1, "text": "x".repeat(3_000)}).to_string();
     let records = [(1_000_000, "k".to_owned(), long), (1_900_000, "k".to_owned(), "{}".to_owned())];
     produce(&broker, 0, &records).await;
@@ -183,7 +183,7 @@ async fn a_large_state_is_stored_anew_from_time_to_time() {
         value["text"] = json!(text);
         (at, key, value.to_string())
     };
-    let created = within(broker.streams().create(document.clone())).await.unwrap();
+    let created = within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     let mut input = Vec::new();
     for _ in 0..4 {
         let round: Vec<Record> = records(0, 0..10_000).into_iter().map(with_text).collect();

@@ -35,7 +35,7 @@ async fn a_bounded_stream_gives_the_rows_of_the_engine_and_finishes() {
     let inputs = four();
     fill(&broker, &inputs).await;
     let document = document("s", |value| value["stop"] = json!("latest"));
-    let created = within(broker.streams().create(document.clone())).await.unwrap();
+    let created = within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     assert_eq!((created.generation, created.tasks.len()), (1, 8));
     described(&broker, "s", |told| told.tasks.iter().all(|task| task.commits > 0)).await;
     // What comes afterwards is not its business.
@@ -64,7 +64,7 @@ async fn windows_by_the_time_of_append_hold_what_was_appended_then() {
         value["time"]["source"] = json!("append_time");
         value["stop"] = json!("latest");
     });
-    within(broker.streams().create(document)).await.unwrap();
+    within(broker.streams().create(document, FRESH)).await.unwrap();
     described(&broker, "s", is_finished).await;
     let rows: Vec<Value> = rows(&broker, "s.out").await.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert_eq!(rows.iter().map(|row| row["n"].as_i64().unwrap()).sum::<i64>(), 300);
@@ -86,7 +86,7 @@ async fn a_stream_by_key_has_one_stage() {
         value["input"]["where"] = json!({"not": {"is_null": {"record": "key"}}});
         value["stop"] = json!("latest");
     });
-    within(broker.streams().create(document.clone())).await.unwrap();
+    within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     let done = described(&broker, "s", is_finished).await;
     assert!(done.tasks.len() == 3 && done.topics.partials.is_none());
     assert!(done.tasks.iter().all(|task| task.kind == StreamTaskKind::Whole));
@@ -98,7 +98,7 @@ async fn a_stream_by_key_has_one_stage() {
 async fn it_goes_on_with_what_comes_and_over_restarts() {
     let (fixture, mut broker) = start(4).await;
     let document = document("s", |_| ());
-    within(broker.streams().create(document.clone())).await.unwrap();
+    within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     let mut inputs: Vec<Vec<Record>> = vec![Vec::new(); 4];
     for round in 0..4 {
         for partition in 0..4 {
@@ -124,8 +124,8 @@ async fn it_can_be_paused_resumed_and_deleted() {
     let (_fixture, broker) = start(2).await;
     let streams = broker.streams();
     let document = document("s", |_| ());
-    within(streams.create(document.clone())).await.unwrap();
-    assert!(matches!(within(streams.create(document.clone())).await, Err(StreamError::StreamExists(_))));
+    within(streams.create(document.clone(), FRESH)).await.unwrap();
+    assert!(matches!(within(streams.create(document.clone(), FRESH)).await, Err(StreamError::StreamExists(_))));
     let mut inputs: Vec<_> = (0..2).map(|partition| records(partition, 0..100)).collect();
     fill(&broker, &inputs).await;
     gives(&broker, "s.out", &oracle(&document, &inputs, false)).await;
@@ -133,6 +133,8 @@ async fn it_can_be_paused_resumed_and_deleted() {
     assert_eq!((paused.phase, paused.reason.as_deref()), (StreamPhase::Paused, Some("it was asked to pause")));
     let is_paused = |told: &StreamDescription| told.tasks.iter().all(|task| task.state == StreamTaskState::Paused);
     described(&broker, "s", is_paused).await;
+    let exported = broker.metrics().encode().unwrap();
+    assert!(exported.contains("pubg1_stream_state{state=\"paused\",stream=\"s\"} 1"), "{exported}");
     for (partition, input) in (0..).zip(&mut inputs) {
         let new = records(i64::from(partition), 100..200);
         produce(&broker, partition, &new).await;
@@ -152,8 +154,11 @@ async fn it_can_be_paused_resumed_and_deleted() {
     assert!(!broker.image().topics.keys().any(|topic| topic.as_str().starts_with("__stream-")));
     assert!(matches!(within(streams.delete(&stream("s"))).await, Err(StreamError::UnknownStream(_))));
     assert_eq!(streams.list().unwrap(), []);
-    // The rows stay, and another stream may have the name.
-    within(streams.create(document)).await.unwrap();
+    // The rows stay. Another stream may have the name, but would write them a second time.
+    let refused = within(streams.create(document.clone(), FRESH)).await;
+    assert_eq!(refused.unwrap_err(), StreamError::OutputNotEmpty(topic("s.out")));
+    assert!(!broker.image().topics.keys().any(|topic| topic.as_str().starts_with("__stream-")));
+    within(streams.create(document, CreateStreamOptions { append: true })).await.unwrap();
     described(&broker, "s", is_caught_up).await;
     drain(broker).await;
 }
@@ -162,7 +167,7 @@ async fn it_can_be_paused_resumed_and_deleted() {
 async fn windows_of_two_stages_can_be_read_while_it_stands_still() {
     let (_fixture, broker) = start(2).await;
     let streams = broker.streams();
-    within(streams.create(document("s", |_| ()))).await.unwrap();
+    within(streams.create(document("s", |_| ()), FRESH)).await.unwrap();
     described(&broker, "s", is_caught_up).await;
     for round in 0..6 {
         for partition in 0..2 {
@@ -183,7 +188,7 @@ async fn windows_of_two_stages_can_be_read_while_it_stands_still() {
 async fn windows_close_although_partitions_are_silent() {
     let (_fixture, broker) = start(4).await;
     let document = document("s", |value| value["time"]["idle_timeout"] = json!("200ms"));
-    within(broker.streams().create(document.clone())).await.unwrap();
+    within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     // Three never say anything.
     let inputs = [records(0, 0..100), Vec::new(), Vec::new(), Vec::new()];
     produce(&broker, 0, &inputs[0]).await;
@@ -205,7 +210,7 @@ async fn windows_close_although_partitions_are_silent() {
 async fn open_and_closed_windows_can_be_read() {
     let (_fixture, broker) = start(2).await;
     let document = document("s", |value| value["output"]["retain"] = json!("1h"));
-    within(broker.streams().create(document.clone())).await.unwrap();
+    within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     let inputs: Vec<_> = (0..2).map(|partition| records(partition, 0..100)).collect();
     fill(&broker, &inputs).await;
     described(&broker, "s", is_caught_up).await;
@@ -233,7 +238,7 @@ async fn open_and_closed_windows_can_be_read() {
 #[actix_rt::test]
 async fn what_makes_no_sense_is_refused() {
     let (_fixture, broker) = start(1).await;
-    let create = async |change: fn(&mut Value)| within(broker.streams().create(document("s", change))).await;
+    let create = async |change: fn(&mut Value)| within(broker.streams().create(document("s", change), FRESH)).await;
     let refused = create(|value| value["input"]["topic"] = json!("nowhere")).await;
     assert!(matches!(refused, Err(StreamError::UnknownInput(_))), "{refused:?}");
     let refused = create(|value| value["input"]["topic"] = json!("__consumer_offsets")).await;
@@ -241,7 +246,8 @@ async fn what_makes_no_sense_is_refused() {
     let refused = create(|value| value["time"]["source"] = json!("append_time")).await;
     assert!(matches!(refused, Err(StreamError::NoAppendTime(_))), "{refused:?}");
     let long: String = "s".repeat(170);
-    let refused = within(broker.streams().create(document(&long, |value| value["output"]["topic"] = json!("o")))).await;
+    let long = document(&long, |value| value["output"]["topic"] = json!("o"));
+    let refused = within(broker.streams().create(long, FRESH)).await;
     assert!(matches!(refused, Err(StreamError::NameTooLong { .. })), "{refused:?}");
     let unknown = within(broker.streams().describe(&stream("s"))).await;
     assert!(matches!(unknown, Err(StreamError::UnknownStream(_))), "{unknown:?}");
@@ -254,7 +260,7 @@ async fn another_declaration_takes_the_place_of_the_first() {
     let streams = broker.streams();
     let inputs: Vec<_> = (0..3).map(|partition| records(partition, 0..300)).collect();
     let first = document("s", |_| ());
-    within(streams.create(first.clone())).await.unwrap();
+    within(streams.create(first.clone(), FRESH)).await.unwrap();
     fill(&broker, &inputs).await;
     gives(&broker, "s.out", &oracle(&first, &inputs, false)).await;
     let before = described(&broker, "s", is_caught_up).await;
@@ -270,5 +276,69 @@ async fn another_declaration_takes_the_place_of_the_first() {
     assert_eq!(rows(&broker, "s.out").await, oracle(&first, &inputs, false));
     // What the first one knew is deleted.
     until(|| broker.image().topic(&before.topics.changelog).is_none()).await;
+    drain(broker).await;
+}
+
+#[actix_rt::test]
+async fn a_declaration_that_comes_after_a_deletion_has_topics_of_its_own() {
+    let (_fixture, broker) = start(2).await;
+    let streams = broker.streams();
+    let inputs: Vec<_> = (0..2).map(|partition| records(partition, 0..200)).collect();
+    fill(&broker, &inputs).await;
+    let first = document("s", |value| value["start"] = json!("earliest"));
+    let mut second = None;
+    for (life, generation, output) in [(1, 2, "s.out.g2"), (2, 3, "s.out.g3")] {
+        within(streams.create(first.clone(), CreateStreamOptions { append: life > 1 })).await.unwrap();
+        let other = document("s", |value| {
+            value["start"] = json!("earliest");
+            value["window"]["size"] = json!("5s");
+        });
+        within(streams.replace(&stream("s"), other.clone())).await.unwrap();
+        let told = described(&broker, "s", |told| told.generation == generation).await;
+        assert_eq!(told.topics.output.as_str(), output);
+        gives(&broker, output, &oracle(&other, &inputs, false)).await;
+        within(streams.delete(&stream("s"))).await.unwrap();
+        second = Some(other);
+    }
+    let rows_of_life = oracle(&second.unwrap(), &inputs, false);
+    assert_eq!(rows(&broker, "s.out.g2").await, rows_of_life);
+    drain(broker).await;
+}
+
+#[actix_rt::test]
+async fn two_declarations_at_once_do_not_share_topics() {
+    let (_fixture, broker) = start(2).await;
+    let streams = broker.streams();
+    within(streams.create(document("s", |_| ()), FRESH)).await.unwrap();
+    let wide = |size: &'static str| document("s", move |value| value["window"]["size"] = json!(size));
+    let (one, two) = (wide("2s"), wide("3s"));
+    let name = stream("s");
+    let both = futures_util::future::join(streams.replace(&name, one), streams.replace(&name, two));
+    let (one, two) = within(both).await;
+    // The later number stays; the other one is refused, or was replaced in turn.
+    assert!(one.is_ok() || two.is_ok(), "{one:?} {two:?}");
+    let told = described(&broker, "s", |told| told.next.is_none() && told.generation > 1).await;
+    let (output, late) = (told.topics.output, told.topics.late);
+    assert!(output.as_str().ends_with(&format!(".g{}", told.generation)), "{output}");
+    assert!(late.as_str().ends_with(&format!(".g{}", told.generation)), "{late}");
+    drain(broker).await;
+}
+
+#[actix_rt::test]
+async fn empty_topics_of_an_earlier_try_are_used_and_those_of_a_refused_one_deleted() {
+    let (_fixture, broker) = start(2).await;
+    let streams = broker.streams();
+    for name in ["s.out", "s.late"] {
+        let new = NewTopic { name: topic(name), partitions: Some(2), replication_factor: None, config: None };
+        within(broker.create_topic(new)).await.unwrap();
+    }
+    within(streams.create(document("s", |_| ()), FRESH)).await.unwrap();
+    let to = |output: &'static str| document("t", move |value| value["output"]["topic"] = json!(output));
+    let both = futures_util::future::join(streams.create(to("one"), FRESH), streams.create(to("two"), FRESH));
+    let (one, two) = within(both).await;
+    let (made, refused, not_there) = if one.is_ok() { (one, two, "two") } else { (two, one, "one") };
+    assert_eq!(refused.unwrap_err(), StreamError::StreamExists(stream("t")));
+    assert!(made.unwrap().topics.output != topic(not_there));
+    assert!(broker.image().topic(&topic(not_there)).is_none());
     drain(broker).await;
 }

@@ -21,7 +21,7 @@ fn cells(broker: &BrokerHandle, told: &StreamDescription) -> Vec<Arc<TaskCell>> 
 /// The only task of a stream that stands still: nobody else tells it anything.
 async fn held(broker: &BrokerHandle) -> Arc<TaskCell> {
     create_input(broker, 1).await;
-    within(broker.streams().create(document("s", |_| ()))).await.unwrap();
+    within(broker.streams().create(document("s", |_| ()), FRESH)).await.unwrap();
     described(broker, "s", is_caught_up).await;
     within(broker.streams().pause(&stream("s"))).await.unwrap();
     let told = described(broker, "s", |told| told.tasks[0].state == StreamTaskState::Paused).await;
@@ -73,7 +73,7 @@ async fn a_task_whose_driver_has_ended_is_started_again() {
     let broker = fixture.start().await;
     create_input(&broker, 1).await;
     let document = document("s", |_| ());
-    within(broker.streams().create(document.clone())).await.unwrap();
+    within(broker.streams().create(document.clone(), FRESH)).await.unwrap();
     let told = described(&broker, "s", is_caught_up).await;
     for cell in cells(&broker, &told) {
         within(cell.ask(DriverEnded)).await.unwrap();

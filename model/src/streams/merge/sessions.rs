@@ -204,7 +204,9 @@ impl SessionMerge {
         kept.session.merge(session, &query.aggregates);
         kept.rev += 1;
         let state = RowState { rev: kept.rev, is_final: true };
-        out.rows.extend(session_row(query, group, &kept.session, state));
+        let row = session_row(query, group, &kept.session, state);
+        out.corrections += u64::from(row.is_some());
+        out.rows.extend(row);
         if self.save {
             self.unsaved_kept.insert(key.clone());
         }
@@ -222,6 +224,19 @@ impl SessionMerge {
                 known.is_changed = true;
             }
         }
+    }
+
+    /// Whether a session that a partition had open at some time is part of one that is closed by now, there or here.
+    pub(super) fn has_closed(&self, partition: u32, open: &SessionPartial) -> bool {
+        let Session { first_ms, last_ms, .. } = open.session;
+        let is_closed = |fragment: &Fragment| {
+            let Session { first_ms: first, last_ms: last, .. } = fragment.session;
+            fragment.partition == partition && fragment.is_closed && first <= last_ms && first_ms <= last
+        };
+        let known = self.groups.get(&open.group);
+        let mut kept = self.kept.range((last_ms, i64::MIN, Box::default())..);
+        known.is_some_and(|known| known.fragments.iter().any(is_closed))
+            || kept.any(|((_, first, group), _)| *group == open.group && *first <= first_ms)
     }
 
     /// Sessions that stay open in a partition.

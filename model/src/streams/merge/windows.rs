@@ -115,6 +115,22 @@ impl WindowMerge {
         }
     }
 
+    /// Takes what a partition had open at some time, unless it has handed on more of it.
+    pub(super) fn add_open(&mut self, query: &Query, clock: Clock, partition: u32, window: &WindowPartial) {
+        if clock.is_closed(window.end_ms) {
+            return;
+        }
+        let gathering = self.open.entry((window.end_ms, window.start_ms)).or_default();
+        let part = gathering.parts.entry(partition).or_default();
+        for slot in 0..window.table.len() {
+            // The records of a group only become more.
+            let known = part.find(window.table.key(slot)).map_or(0, |known| part.records(known));
+            if known <= window.table.records(slot) {
+                part.replace_slot(&window.table, slot, &query.aggregates);
+            }
+        }
+    }
+
     /// A part of a window that is closed: a correction while the window is kept.
     fn correct(&mut self, query: &Query, partition: u32, window: &WindowPartial, out: &mut Output) {
         let key = (window.end_ms, window.start_ms);
@@ -142,7 +158,9 @@ impl WindowMerge {
                 RowState { rev, is_final: true }
             })
         };
+        let before = out.rows.len();
         query.rows(bounds, &kept.table, state, &mut out.rows);
+        out.corrections += out.rows[before..].iter().map(|row| u64::from(row.rev > 0)).sum::<u64>();
         if self.save {
             self.unsaved_kept.insert(key);
         }

@@ -165,6 +165,7 @@ impl Task {
         // Put back afterwards: the room that it has is used again.
         let mut out = std::mem::take(&mut self.out);
         out.advances.clear();
+        self.corrections += std::mem::take(&mut out.corrections);
         for row in out.rows.drain(..) {
             let (key, value) = (row.key(), row.to_json(&self.spec.plan));
             let record = NewRecord {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::streams::{
     engine::{Diverted, InputRecord, Output, Reason, Row, Silence, TimeAdvance, WindowEngine},
     plan::{CalendarUnit, Emit, Expr, FieldPath, Fill, GroupColumn, Plan, Stages, TimeSource, Window},
+    stages::{MergeStage, PartitionStage},
     time,
 };
 
@@ -207,6 +208,8 @@ fn what_comes_after_the_close_is_a_correction_while_the_window_is_kept() {
         assert_eq!(out.diverted, [Diverted { partition: 1, offset: 2, reason: Reason::Late }]);
         assert_eq!(out.late_merges.len(), if retain_ms > 0 { 0 } else { 2 });
         assert_eq!(engine.stats().late_merges, out.late_merges.len() as u64);
+        // The row of b is the first one of its group.
+        assert_eq!(out.corrections, if retain_ms > 0 { 1 } else { 0 });
         assert_eq!(taken(&mut out), expected);
         let closed = engine.read(0, 99, true, false);
         assert_eq!(closed.len(), if retain_ms > 0 { 2 } else { 0 });
@@ -377,4 +380,40 @@ fn without_a_second_stage_each_partition_has_its_own_time() {
     plan.group.clear();
     let error = WindowEngine::new(Arc::new(plan), &[0]).unwrap_err();
     assert_eq!(error.part, "stages");
+}
+
+/// What a partition hands on when it gets records of a key and a time.
+fn handed_on(stage: &mut PartitionStage, records: &[(&'static str, i64)]) -> Vec<u8> {
+    let record = |(offset, (key, timestamp_ms)): (u64, &(&'static str, i64))| InputRecord {
+        offset,
+        timestamp_ms: *timestamp_ms,
+        append_time_ms: Some(*timestamp_ms),
+        key: Some(key.as_bytes()),
+        value: None,
+    };
+    let records: Vec<InputRecord<'_>> = (stage.next_offset()..).zip(records).map(record).collect();
+    stage.feed(&records, &mut Vec::new()).encode(0, 1)
+}
+
+#[test]
+fn what_was_open_before_it_was_handed_on_is_read_once() {
+    for (window, early, late) in [
+        (Window::Session { gap_ms: 10 }, "0-9 a 3 early", "0-9 a 3"),
+        (Window::tumbling(100), "0-100 a 3 early", "0-100 a 3"),
+    ] {
+        let mut plan = by_key(window);
+        plan.retain_ms = 1000;
+        let plan = Arc::new(plan);
+        let mut stages = [0, 1].map(|partition| PartitionStage::new(Arc::clone(&plan), partition).unwrap());
+        let mut merge = MergeStage::new(Arc::clone(&plan), &[0, 1]).unwrap();
+        let mut out = Output::default();
+        merge.accept(0, &handed_on(&mut stages[0], &[("a", 0), ("a", 5)]), &mut out).unwrap();
+        let open = [(0, stages[0].open(0, 1000).encode(0, 1))];
+        // It goes on, and is closed in its partition before the second stage is asked.
+        merge.accept(0, &handed_on(&mut stages[0], &[("a", 9), ("b", 200)]), &mut out).unwrap();
+        assert_eq!(texts(&merge.read_with(true, &open).unwrap()), [early]);
+        merge.accept(1, &handed_on(&mut stages[1], &[("b", 150)]), &mut out).unwrap();
+        assert_eq!(taken(&mut out), [late]);
+        assert_eq!(texts(&merge.read_with(true, &open).unwrap()), [late]);
+    }
 }
