@@ -17,8 +17,8 @@
 //! [`task_actor`] owns the task and is thin: it orders messages and calls
 //! [`Task`](pubg1_model::streams::task::Task). [`drive`] does what has to be waited for. [`restore`] reads the changelog,
 //! [`feed`] the input, [`commit`] appends and publishes, [`times`] asks the tasks of other partitions how far they are.
-//! [`declare`] is what changes a stream, [`mod@describe`] and [`mod@windows`] what is told of it, on any broker; [`wire`] is what
-//! brokers ask each other for that. [`upkeep`] looks after streams as a whole.
+//! [`declare`] is what changes a stream, [`mod@describe`] and [`mod@windows`] what is told of it, on any broker;
+//! [`wire`] is what brokers ask each other for that. [`upkeep`] looks after streams as a whole.
 
 mod actor;
 mod cell;
