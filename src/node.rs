@@ -60,6 +60,7 @@ async fn serve(settings: &BrokerSettings, exit_with_stdin: bool) -> Result<(), C
     let broker = Broker::start(broker_config(settings, &url), metrics).map_err(|error| failed(&error))?;
     let limits = Limits { workers: settings.http_workers, ..Limits::default() };
     let state = AppState::new(broker.clone(), limits, address.port());
+    let door = listener.try_clone().map_err(|error| cannot_listen(settings, &error))?;
     let server =
         pubg1_web::serve(vec![listener], Arc::clone(&state)).map_err(|error| cannot_listen(settings, &error))?;
     let announcement = Announcement::make(&settings.data_dir, &reachable)?;
@@ -75,7 +76,7 @@ async fn serve(settings: &BrokerSettings, exit_with_stdin: bool) -> Result<(), C
         if settings.expects_peers() { "" } else { " (not for other brokers: it has no voters)" }
     );
     let deadline = Duration::from_millis(settings.drain_timeout_ms);
-    let ended = until_stopped(&broker, &state, server, stop, deadline).await;
+    let ended = until_stopped(&broker, &state, (server, door), stop, deadline).await;
     drop(announcement);
     ended
 }
@@ -151,7 +152,7 @@ fn broker_config(settings: &BrokerSettings, url: &str) -> BrokerConfig {
 async fn until_stopped(
     broker: &BrokerHandle,
     state: &AppState,
-    server: Server,
+    (server, door): (Server, TcpListener),
     mut stop: Stop,
     deadline: Duration,
 ) -> Result<(), CommandError> {
@@ -168,7 +169,7 @@ async fn until_stopped(
     tracing::info!(event = "draining", %source, "the broker stops");
     let hand_over = source.leaves_others();
     tokio::select! {
-        drained = drain(broker, state, &http, deadline, hand_over) => drained,
+        drained = drain(broker, state, (&http, door), deadline, hand_over) => drained,
         fatal = broker.fatal() => Err(end_at_once(&fatal.to_string())),
         source = stop.requested() => Err(end_at_once(&format!("told a second time to stop ({source})"))),
     }
@@ -177,7 +178,7 @@ async fn until_stopped(
 async fn drain(
     broker: &BrokerHandle,
     state: &AppState,
-    http: &ServerHandle,
+    (http, door): (&ServerHandle, TcpListener),
     deadline: Duration,
     hand_over: bool,
 ) -> Result<(), CommandError> {
@@ -189,16 +190,25 @@ async fn drain(
         broker.resign_leaderships(deadline / 2).await;
     }
     broker.begin_drain();
-    if hand_over && broker.image().brokers.len() > 1 {
-        // Clients that come now are sent to others. When the port closes hardly any is left.
-        tokio::time::sleep(FAREWELL.min(deadline / 8)).await;
+    let has_others = hand_over && broker.image().brokers.len() > 1;
+    // Whoever connects from here on is not the server's, but is answered until everything is closed.
+    http.pause().await;
+    let closing = async {
+        if has_others {
+            // Clients that are connected are sent to others. When their connections close hardly any is left.
+            tokio::time::sleep(FAREWELL.min(deadline / 8)).await;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if tokio::time::timeout(left / 2, http.stop(true)).await.is_err() {
+            tracing::warn!(event = "connections_cut", "some requests were not finished in time");
+            http.stop(false).await;
+        }
+        broker.drain(until.saturating_duration_since(Instant::now())).await
+    };
+    let (report, turned_away) = pubg1_web::turn_away(door, closing).await;
+    if let Err(error) = turned_away {
+        tracing::debug!(%error, "who connected last was not answered");
     }
-    let left = until.saturating_duration_since(Instant::now());
-    if tokio::time::timeout(left / 2, http.stop(true)).await.is_err() {
-        tracing::warn!(event = "connections_cut", "some requests were not finished in time");
-        http.stop(false).await;
-    }
-    let report = broker.drain(until.saturating_duration_since(Instant::now())).await;
     if report.is_complete() {
         tracing::info!(event = "stopped", "everything is flushed and closed");
         return Ok(());

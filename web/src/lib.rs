@@ -19,6 +19,7 @@ mod dto;
 mod edge;
 mod encoding;
 mod error;
+mod farewell;
 mod groups;
 mod health;
 mod json_text;
@@ -44,6 +45,7 @@ use std::{io, net::TcpListener, sync::Arc};
 use actix_web::{App, HttpServer, dev::Server};
 
 pub use error::{ApiError, Cause, Row};
+pub use farewell::turn_away;
 pub use limits::Limits;
 pub use openapi::openapi_json;
 pub use state::AppState;
