@@ -8,7 +8,6 @@ use std::{io, net, time::Duration};
 
 use actix_rt::net::TcpStream;
 use actix_web::{ResponseError, body::MessageBody, http::header::RETRY_AFTER};
-use futures_util::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -46,13 +45,24 @@ pub async fn turn_away<T>(listener: net::TcpListener, ended: impl Future<Output 
             },
         }
     };
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+    for stream in last_clients(listener).into_iter().flatten() {
         answers.spawn_local(answer(stream));
     }
-    drop(listener);
     // Each takes no longer than its patience.
     while answers.join_next().await.is_some() {}
     (result, Ok(()))
+}
+
+/// Those who wait to be accepted at this moment; the port is closed right behind the last one. The listener is asked
+/// itself: what the runtime knows of it may be older.
+fn last_clients(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+    let listener = listener.into_std()?;
+    let mut clients = Vec::new();
+    while let Ok((stream, _)) = listener.accept() {
+        clients.push(stream);
+    }
+    drop(listener);
+    clients.into_iter().map(|stream| stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream))).collect()
 }
 
 /// The whole reply, as it is written.
