@@ -154,7 +154,7 @@ async fn what_is_too_large_for_a_topic_of_results_stops_no_stream_unseen() {
         value["columns"] = json!(["g", "text"]);
         value["output"]["topic"] = json!("small");
     });
-    within(broker.streams().create(rows_to_small, FRESH)).await.unwrap();
+    within(broker.streams().create(rows_to_small, CreateStreamOptions { append: true })).await.unwrap();
     let long = json!({"g": 1, "text": "x".repeat(3_000)}).to_string();
     let records = [(1_000_000, "k".to_owned(), long), (1_900_000, "k".to_owned(), "{}".to_owned())];
     produce(&broker, 0, &records).await;
