@@ -2,6 +2,7 @@
 //! place in each partition is kept here, never on the way.
 
 pub mod group;
+pub mod printer;
 pub mod template;
 
 use std::time::Duration;

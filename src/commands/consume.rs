@@ -2,25 +2,21 @@
 
 mod group;
 
-use std::{
-    collections::BTreeSet,
-    io::{self, Write},
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use pubg1_model::{GroupId, Offset, PartitionId, TopicName, record_batch::BatchError};
-use tokio::sync::mpsc;
+use pubg1_model::{GroupId, Offset, PartitionId, TopicName};
 
 use crate::{
     client::Client,
     consumer::{
-        self, Event, FetchedRun, Span,
+        self, Span,
+        printer::{Printer, WriteRecord},
         template::{self, Shown, Template},
     },
     error::CommandError,
     input::timestamp,
-    terminal::{Terminal, grouped},
+    terminal::Terminal,
 };
 
 /// What `--help` says at its end.
@@ -123,10 +119,13 @@ pub async fn run(client: &Client, terminal: Terminal, args: ConsumeArgs) -> Resu
     };
     let spans = spans(client, topic, &args).await?;
     let (mut tasks, events) = consumer::start(client, topic, &spans);
-    let mut printer = Printer::new(terminal, &args);
-    printer.open = spans.iter().map(|span| span.partition).collect();
+    let (mut printer, format) = (printer(terminal, &args), Format::new(terminal, &args));
+    let write: &WriteRecord<'_> = &|partition, record, out| {
+        format.write(topic, partition, &Shown::try_from(record)?, out);
+        Ok(())
+    };
     let result = tokio::select! {
-        result = printer.print_all(events) => result,
+        result = printer.follow(&spans, events, write) => result,
         _ = tokio::signal::ctrl_c() => Ok(()),
     };
     tasks.abort_all();
@@ -164,136 +163,25 @@ async fn spans(client: &Client, name: &TopicName, args: &ConsumeArgs) -> Result<
     Ok(spans)
 }
 
-struct Printer<'a> {
-    terminal: Terminal,
-    topics: &'a [TopicName],
-    template: Option<Template>,
-    left: u64,
-    printed: u64,
-    buffer: Vec<u8>,
-    open: BTreeSet<PartitionId>,
-    waiting: BTreeSet<PartitionId>,
-    said_waiting: bool,
-    disturbed: bool,
-}
+/// How records are shown: as JSON, or by a template.
+struct Format(Option<Template>);
 
-impl<'a> Printer<'a> {
-    fn new(terminal: Terminal, args: &'a ConsumeArgs) -> Self {
+impl Format {
+    fn new(terminal: Terminal, args: &ConsumeArgs) -> Self {
         let lines = || Template::parse("%v\\n").ok();
-        Self {
-            terminal,
-            topics: &args.topics,
-            template: if terminal.json() { None } else { args.format.clone().or_else(lines) },
-            left: args.records.unwrap_or(u64::MAX),
-            printed: 0,
-            buffer: Vec::new(),
-            open: BTreeSet::new(),
-            waiting: BTreeSet::new(),
-            said_waiting: false,
-            disturbed: false,
-        }
+        Self(if terminal.json() { None } else { args.format.clone().or_else(lines) })
     }
 
-    async fn print_all(&mut self, mut events: mpsc::Receiver<Event>) -> Result<(), CommandError> {
-        while self.left > 0 {
-            let event = match events.try_recv() {
-                Ok(event) => event,
-                Err(_) => {
-                    // Nothing more is there at the moment: show what there is before waiting.
-                    self.flush()?;
-                    match events.recv().await {
-                        Some(event) => event,
-                        None => return Ok(()),
-                    }
-                }
-            };
-            self.take(event)?;
+    fn write(&self, topic: &TopicName, partition: PartitionId, record: &Shown<'_>, out: &mut Vec<u8>) {
+        match &self.0 {
+            Some(template) => template.write(out, topic, partition, record),
+            None => template::write_json(out, topic, partition, record),
         }
-        Ok(())
-    }
-
-    fn take(&mut self, event: Event) -> Result<(), CommandError> {
-        match event {
-            Event::Batches(run) => {
-                self.waiting.remove(&run.partition);
-                if std::mem::take(&mut self.disturbed) {
-                    self.terminal.note("the broker answers again");
-                }
-                self.print(&run)?;
-            }
-            Event::Ended(partition) => {
-                self.open.remove(&partition);
-            }
-            Event::Waiting(partition) => {
-                self.waiting.insert(partition);
-                if self.waiting == self.open {
-                    self.say_waiting();
-                }
-            }
-            Event::Disturbed(_, reason) => {
-                if !std::mem::replace(&mut self.disturbed, true) {
-                    self.terminal.note(&format!("{reason}; trying again"));
-                }
-            }
-            Event::Skipped { partition, from, to } => {
-                let text = format!("partition {partition}: offsets {from} to {to} were deleted before they were read");
-                self.terminal.note(&text);
-            }
-            Event::Failed(_, error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    /// Says once that there is nothing more at the moment.
-    fn say_waiting(&mut self) {
-        if !std::mem::replace(&mut self.said_waiting, true) {
-            let printed = grouped(self.printed);
-            self.terminal.note(&format!("{printed} records read; waiting for more (Ctrl-C ends)"));
-        }
-    }
-
-    fn print(&mut self, run: &FetchedRun) -> Result<(), CommandError> {
-        let topic = self.topics.first();
-        let mut result = Ok(());
-        let decoded = run.each(&mut |record| {
-            result = match (topic, Shown::try_from(record)) {
-                (Some(topic), Ok(shown)) => self.print_record(topic, run.partition, &shown),
-                (_, Err(error)) => Err(undecodable(run, &error)),
-                (None, _) => Ok(()),
-            };
-            self.left > 0 && result.is_ok()
-        });
-        decoded.map_err(|error| undecodable(run, &error)).and(result)
-    }
-
-    fn print_record(
-        &mut self,
-        topic: &TopicName,
-        partition: PartitionId,
-        record: &Shown<'_>,
-    ) -> Result<(), CommandError> {
-        match &self.template {
-            Some(template) => template.write(&mut self.buffer, topic, partition, record),
-            None => template::write_json(&mut self.buffer, topic, partition, record),
-        }
-        self.left -= 1;
-        self.printed += 1;
-        if self.buffer.len() > 64 * 1024 { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), CommandError> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(&self.buffer).and_then(|()| out.flush()).map_err(CommandError::Stdout)?;
-        self.buffer.clear();
-        Ok(())
     }
 }
 
-fn undecodable(run: &FetchedRun, error: &BatchError) -> CommandError {
-    CommandError::Failed(format!("partition {}, after offset {}: {error}", run.partition, run.from))
+fn printer(terminal: Terminal, args: &ConsumeArgs) -> Printer {
+    Printer::new(terminal, "records read", args.records)
 }
 
 #[cfg(test)]

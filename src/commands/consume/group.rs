@@ -7,7 +7,7 @@ use std::{
 
 use pubg1_model::{GroupId, Offset, TopicName};
 
-use super::{ConsumeArgs, Printer, Start};
+use super::{ConsumeArgs, Format, Printer, Start, printer};
 use crate::{
     client::{Client, ClientError, backoff::Backoff, group_reply::GroupRecord},
     commands::demo::interrupted,
@@ -46,8 +46,8 @@ pub(super) async fn run(
     let client = client.of_the_cluster().await?;
     let ends = if args.until_end { Some(ends(&client, &args.topics).await?) } else { None };
     let reader = GroupReader::new(client, group.clone(), args.topics.clone(), reset, args.session_timeout);
-    let mut printer = Printer::new(terminal, args);
-    let mut reading = Reading { terminal, reader, printed: Offsets::new(), since_commit: Instant::now(), ends };
+    let (mut printer, format) = (printer(terminal, args), Format::new(terminal, args));
+    let mut reading = Reading { terminal, format, reader, printed: Offsets::new(), since_commit: Instant::now(), ends };
     let result = tokio::select! {
         result = reading.read(&mut printer) => result,
         () = interrupted() => Ok(()),
@@ -76,6 +76,7 @@ async fn ends(client: &Client, topics: &[TopicName]) -> Result<Offsets, CommandE
 
 struct Reading {
     terminal: Terminal,
+    format: Format,
     reader: GroupReader,
     /// Printed and not committed.
     printed: Offsets,
@@ -85,10 +86,10 @@ struct Reading {
 }
 
 impl Reading {
-    async fn read(&mut self, printer: &mut Printer<'_>) -> Result<(), CommandError> {
+    async fn read(&mut self, printer: &mut Printer) -> Result<(), CommandError> {
         let mut backoff = Backoff::default();
         let mut disturbed = false;
-        while printer.left > 0 {
+        while printer.left() > 0 {
             match self.round(printer).await? {
                 Ok(true) => return Ok(()),
                 Ok(false) => {
@@ -110,7 +111,7 @@ impl Reading {
     }
 
     /// Polls once, prints, and commits when it is time; `true` when everything wanted is read.
-    async fn round(&mut self, printer: &mut Printer<'_>) -> Result<Result<bool, ClientError>, CommandError> {
+    async fn round(&mut self, printer: &mut Printer) -> Result<Result<bool, ClientError>, CommandError> {
         let records = match self.reader.poll(WAIT).await {
             Ok(Some(records)) => records,
             Ok(None) => {
@@ -123,7 +124,7 @@ impl Reading {
         let at_end = records.is_empty() || self.print(printer, &records)?;
         // Whoever dies now prints again what it has not committed; never the other way round.
         printer.flush()?;
-        if at_end && printer.left > 0 {
+        if at_end && printer.left() > 0 {
             printer.say_waiting();
         }
         if self.since_commit.elapsed() >= COMMIT_EVERY
@@ -135,7 +136,7 @@ impl Reading {
     }
 
     /// Prints what is wanted of these; `true` when a partition's wanted end was met.
-    fn print(&mut self, printer: &mut Printer<'_>, records: &[GroupRecord]) -> Result<bool, CommandError> {
+    fn print(&mut self, printer: &mut Printer, records: &[GroupRecord]) -> Result<bool, CommandError> {
         let mut met = false;
         for record in records {
             let place = (record.topic.clone(), record.partition);
@@ -144,7 +145,7 @@ impl Reading {
                 None => Offset::MAX,
             };
             met |= record.offset.get() + 1 >= end.get();
-            if record.offset >= end || printer.left == 0 {
+            if record.offset >= end || printer.left() == 0 {
                 continue;
             }
             let headers = record.headers.iter().map(|header| (header.key.as_str(), header.value.as_deref())).collect();
@@ -155,7 +156,7 @@ impl Reading {
                 value: record.value.as_deref(),
                 headers,
             };
-            printer.print_record(&record.topic, record.partition, &shown)?;
+            printer.line(|out| self.format.write(&record.topic, record.partition, &shown, out))?;
             self.printed.insert(place, Offset::new(record.offset.get() + 1));
         }
         Ok(met && self.ends.is_some())
@@ -237,13 +238,14 @@ mod tests {
     fn only_what_is_printed_is_committed() {
         let args = args(&["-g", "g", "t", "-n", "3", "-e"]);
         let terminal = Terminal { format: OutputFormat::Table, color: false };
-        let mut printer = Printer::new(terminal, &args);
+        let mut printer = printer(terminal, &args);
         let topic: TopicName = "t".parse().unwrap();
         let place = |partition| (topic.clone(), PartitionId(partition));
         let client = Client::new("127.0.0.1:1").unwrap();
         let session = Duration::from_secs(1);
         let mut reading = Reading {
             terminal,
+            format: Format::new(terminal, &args),
             reader: GroupReader::new(client, "g".parse().unwrap(), vec![topic.clone()], "earliest", session),
             printed: Offsets::new(),
             since_commit: Instant::now(),
@@ -261,7 +263,6 @@ mod tests {
         assert!(!reading.print(&mut printer, &[record(0, 0), record(1, 3)]).unwrap());
         assert!(reading.print(&mut printer, &[record(0, 1), record(0, 2), record(1, 4)]).unwrap());
         assert_eq!(reading.printed, BTreeMap::from([(place(0), Offset::new(2)), (place(1), Offset::new(4))]));
-        assert_eq!(printer.left, 0);
-        printer.buffer.clear();
+        assert_eq!(printer.left(), 0);
     }
 }

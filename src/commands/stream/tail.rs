@@ -1,21 +1,20 @@
 //! `pubg1 stream tail`: the rows of a stream, as they come.
 
-use std::{
-    collections::BTreeSet,
-    io::{self, Write},
-    time::Duration,
-};
+use std::time::Duration;
 
 use clap::Args;
-use pubg1_model::{PartitionId, StreamName, TopicName, record_batch::BatchError};
-use tokio::{sync::mpsc, time::sleep};
+use pubg1_model::{StreamName, TopicName};
+use tokio::time::sleep;
 
 use super::shown::ShownRow;
 use crate::{
     client::Client,
-    consumer::{self, Event, FetchedRun, Span},
+    consumer::{
+        self, Span,
+        printer::{Printer, WriteRecord},
+    },
     error::CommandError,
-    terminal::{Terminal, grouped},
+    terminal::Terminal,
 };
 
 /// What `--help` says at its end.
@@ -63,13 +62,16 @@ pub enum Begin {
 pub(super) async fn run(client: &Client, terminal: Terminal, args: &TailArgs) -> Result<(), CommandError> {
     let mut topic = client.stream(&args.name).await?.topics.output;
     let mut from = args.from;
-    let mut printer = Printer::new(terminal, args.rows);
+    let mut printer = Printer::new(terminal, "rows", args.rows);
+    let write: &WriteRecord<'_> = &|_, record, out| {
+        write_row(terminal, record.value.unwrap_or_default(), out);
+        Ok(())
+    };
     loop {
         let spans = spans(client, &topic, from, args.until_end).await?;
         let (mut tasks, events) = consumer::start(client, &topic, &spans);
-        printer.open = spans.iter().map(|span| span.partition).collect();
         let followed = tokio::select! {
-            result = printer.print_all(events) => result.map(|()| None),
+            result = printer.follow(&spans, events, write) => result.map(|()| None),
             _ = tokio::signal::ctrl_c() => Ok(None),
             next = moved(client, &args.name, &topic) => next.map(Some),
         };
@@ -108,112 +110,6 @@ async fn spans(client: &Client, topic: &TopicName, from: Begin, until_end: bool)
         spans.push(Span { partition, from, until: until_end.then_some(offsets.end_offset) });
     }
     Ok(spans)
-}
-
-struct Printer {
-    terminal: Terminal,
-    left: u64,
-    printed: u64,
-    buffer: Vec<u8>,
-    open: BTreeSet<PartitionId>,
-    waiting: BTreeSet<PartitionId>,
-    said_waiting: bool,
-    disturbed: bool,
-}
-
-impl Printer {
-    fn new(terminal: Terminal, rows: Option<u64>) -> Self {
-        Self {
-            terminal,
-            left: rows.unwrap_or(u64::MAX),
-            printed: 0,
-            buffer: Vec::new(),
-            open: BTreeSet::new(),
-            waiting: BTreeSet::new(),
-            said_waiting: false,
-            disturbed: false,
-        }
-    }
-
-    async fn print_all(&mut self, mut events: mpsc::Receiver<Event>) -> Result<(), CommandError> {
-        while self.left > 0 {
-            let event = match events.try_recv() {
-                Ok(event) => event,
-                Err(_) => {
-                    // Nothing more is there at the moment: show what there is before waiting.
-                    self.flush()?;
-                    match events.recv().await {
-                        Some(event) => event,
-                        None => return Ok(()),
-                    }
-                }
-            };
-            self.take(event)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, event: Event) -> Result<(), CommandError> {
-        match event {
-            Event::Batches(run) => {
-                self.waiting.remove(&run.partition);
-                if std::mem::take(&mut self.disturbed) {
-                    self.terminal.note("the broker answers again");
-                }
-                self.print(&run)?;
-            }
-            Event::Ended(partition) => {
-                self.open.remove(&partition);
-            }
-            Event::Waiting(partition) => {
-                self.waiting.insert(partition);
-                if self.waiting == self.open && !std::mem::replace(&mut self.said_waiting, true) {
-                    let printed = grouped(self.printed);
-                    self.terminal.note(&format!("{printed} rows; waiting for more (Ctrl-C ends)"));
-                }
-            }
-            Event::Disturbed(_, reason) => {
-                if !std::mem::replace(&mut self.disturbed, true) {
-                    self.terminal.note(&format!("{reason}; trying again"));
-                }
-            }
-            Event::Skipped { partition, from, to } => {
-                let text = format!("partition {partition}: offsets {from} to {to} were deleted before they were read");
-                self.terminal.note(&text);
-            }
-            Event::Failed(_, error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    fn print(&mut self, run: &FetchedRun) -> Result<(), CommandError> {
-        let mut result = Ok(());
-        let decoded = run.each(&mut |record| {
-            result = self.print_row(record.value.unwrap_or_default());
-            self.left > 0 && result.is_ok()
-        });
-        let undecodable = |error: BatchError| {
-            CommandError::Failed(format!("partition {}, after offset {}: {error}", run.partition, run.from))
-        };
-        decoded.map_err(undecodable).and(result)
-    }
-
-    fn print_row(&mut self, value: &[u8]) -> Result<(), CommandError> {
-        write_row(self.terminal, value, &mut self.buffer);
-        self.left -= 1;
-        self.printed += 1;
-        if self.buffer.len() > 64 * 1024 { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), CommandError> {
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let mut out = io::stdout().lock();
-        out.write_all(&self.buffer).and_then(|()| out.flush()).map_err(CommandError::Stdout)?;
-        self.buffer.clear();
-        Ok(())
-    }
 }
 
 /// One line. What is no row, because somebody else writes to the topic too, is shown as it is.
