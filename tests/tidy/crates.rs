@@ -1,5 +1,6 @@
 //! Which crate may use which. Arrows: `pubg1 → web → actors → {storage, transport} → model`; `metrics` is a leaf,
-//! `sql` compiles to `model`, for `pubg1` and `web`; `nexmark` writes events for checks and uses nothing of ours.
+//! `sql` compiles to `model`, for `pubg1` and `web`; `bench` knows a broker by its HTTP interface alone; `nexmark`
+//! writes events for checks and uses nothing of ours.
 
 use std::process::Command;
 
@@ -9,9 +10,10 @@ use super::{assert_none, deny_toml, root};
 
 /// Our crates and the crates of ours that each may depend on. A crate that is missing here may not exist.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("pubg1", &["pubg1-actors", "pubg1-metrics", "pubg1-model", "pubg1-sql", "pubg1-web"]),
+    ("pubg1", &["pubg1-actors", "pubg1-bench", "pubg1-metrics", "pubg1-model", "pubg1-sql", "pubg1-web"]),
     ("pubg1-web", &["pubg1-actors", "pubg1-metrics", "pubg1-model", "pubg1-sql"]),
     ("pubg1-actors", &["pubg1-metrics", "pubg1-model", "pubg1-storage", "pubg1-transport"]),
+    ("pubg1-bench", &["pubg1-model"]),
     ("pubg1-storage", &["pubg1-model"]),
     ("pubg1-transport", &["pubg1-model"]),
     ("pubg1-sql", &["pubg1-model"]),
