@@ -69,6 +69,7 @@ mod partition;
 mod raft;
 mod replica_states;
 mod replicator;
+mod reserved_file;
 mod rpc;
 mod storage_errors;
 mod streams;
