@@ -21,8 +21,8 @@ step_test() { cargo test --locked --workspace; }
 
 step_build() { cargo build --locked --release; }
 
-# README's quick start prints what README says.
-step_readme() { scripts/with-broker.sh scripts/run-quick-start.sh; }
+# What README and docs tell to type works, and prints what they say.
+step_documents() { scripts/run-documents; }
 
 # README's first command. It fails when a record is lost.
 step_demo() { cargo run --locked --release -- demo; }
@@ -84,7 +84,7 @@ step_deny() {
     fi
 }
 
-steps=(fmt scripts rules clippy doc test build readme metrics api streams demo deny)
+steps=(fmt scripts rules clippy doc test build documents metrics api streams demo deny)
 
 if [[ ${1:-} == --list ]]; then
     printf '%s\n' "${steps[@]}"
