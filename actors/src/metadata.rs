@@ -26,7 +26,10 @@ use pubg1_model::{
     BrokerId, TopicId,
     cluster::{ClusterImage, MetadataCommand, MetadataError, MetadataReply},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
     admission::Permit,
@@ -78,6 +81,8 @@ struct MetadataSlot {
     controller: watch::Sender<Option<Leadership>>,
     /// The last leader that said that it leads no more.
     resigned: watch::Sender<Option<Leadership>>,
+    /// The leader that is followed, and since when: a port that was found closed before says nothing of it.
+    followed: Mutex<Option<(Leadership, Instant)>>,
     /// What requests of other brokers are answered from.
     access: RwLock<Access>,
     /// Commands under way here.
@@ -97,6 +102,7 @@ impl MetadataHandle {
             opened: watch::Sender::new(false),
             controller: watch::Sender::new(None),
             resigned: watch::Sender::new(None),
+            followed: Mutex::default(),
             access: RwLock::default(),
             proposals: watch::Sender::new(0),
             joining: Mutex::default(),
