@@ -10,6 +10,8 @@ use pubg1_model::GroupId;
 use super::groups::Freezer;
 
 pub use run::{FaultRunner, Happening};
+pub(crate) use describe::led_by;
+pub(crate) use run::{Begun, State};
 
 /// Whom a fault hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +132,7 @@ fn read_step(step: &str) -> Option<Step> {
     }
 }
 
-fn read_target(words: &[&str]) -> Option<Target> {
+pub(crate) fn read_target(words: &[&str]) -> Option<Target> {
     match words {
         ["leader"] => Some(Target::Leader(None)),
         ["leader", partition] => partition.parse().ok().map(|partition| Target::Leader(Some(partition))),
