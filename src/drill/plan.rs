@@ -124,6 +124,12 @@ impl Event {
         self.at + if self.action == Action::Rolling { ROLLING } else { self.lasts }
     }
 
+    /// Whether brokers end by it, and are started again.
+    #[must_use]
+    pub const fn is_deadly(&self) -> bool {
+        matches!(self.action, Action::Kill | Action::Stop | Action::PowerCut | Action::Rolling)
+    }
+
     /// What a report counts it with: `kill leader`.
     #[must_use]
     pub fn kind(&self) -> String {
