@@ -1,5 +1,9 @@
 //! What a run says in the end: one document, from which every form of the report is made.
 
+pub mod summary;
+pub mod tables;
+pub mod words;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
