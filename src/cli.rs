@@ -10,6 +10,7 @@ use crate::{
         cluster::{ClusterArgs, HELP as CLUSTER_HELP},
         consume::ConsumeArgs,
         demo::DemoArgs,
+        drill::DrillArgs,
         group::GroupCommand,
         partition::PartitionCommand,
         produce::ProduceArgs,
@@ -116,6 +117,9 @@ pub enum Command {
     /// Load real data, kill the broker in the middle, and count what is lost
     #[command(after_help = crate::commands::demo::HELP)]
     Demo(DemoArgs),
+    /// Send on a schedule while something is broken, and say what each fault cost
+    #[command(after_help = crate::commands::drill::HELP)]
+    Drill(Box<DrillArgs>),
     /// Write while faults happen, and check every acknowledgement
     #[command(after_help = crate::commands::verify::HELP)]
     Verify(VerifyArgs),

@@ -86,7 +86,8 @@ impl ClusterLaunch {
     /// # Errors
     /// A broker that does not start.
     pub async fn start_at(&self, places: Vec<Place>) -> Result<ClusterProcess, CommandError> {
-        let voters: Vec<String> = (0..).zip(&places).map(|(id, place): (u32, _)| format!("{id}@{}", place.rpc)).collect();
+        let voters: Vec<String> =
+            (0..).zip(&places).map(|(id, place): (u32, _)| format!("{id}@{}", place.rpc)).collect();
         let (alone, voters) = (places.len() == 1, voters.join(","));
         let mut nodes = Vec::new();
         for (id, place) in (0..).zip(places) {

@@ -35,7 +35,8 @@ use crate::{
         clock::Recorder,
         collector::Collector,
         faults::FaultRunner,
-        health, history::{Ending, Entry, History, Setting},
+        health,
+        history::{Ending, Entry, History, Setting},
         last_look,
         payload::Payload,
         reader::Reading,
@@ -117,10 +118,15 @@ async fn on(
     means: Means,
     terminal: Terminal,
 ) -> Result<Report, CommandError> {
-    let topic: TopicName = "drill".parse().map_err(|error: pubg1_model::InvalidName| CommandError::Failed(error.to_string()))?;
+    let topic: TopicName =
+        "drill".parse().map_err(|error: pubg1_model::InvalidName| CommandError::Failed(error.to_string()))?;
     let brokers = Brokers::at(&cluster.urls())?;
     let mut dice = Dice::new(drill.seed);
-    let plan = verify::Plan { partitions: drill.partitions, replication_factor: drill.replicas, ..verify::Plan::on(topic.clone()) };
+    let plan = verify::Plan {
+        partitions: drill.partitions,
+        replication_factor: drill.replicas,
+        ..verify::Plan::on(topic.clone())
+    };
     let first_offsets = verify::prepare(&plan, &brokers).await?;
     let setting = Setting {
         run: format!("{:08x}", dice.below(1 << 32)),
@@ -144,8 +150,14 @@ async fn on(
     let mut observed = Vec::new();
     let tell = |what: &str| bar.suspend(|| terminal.note(what));
     let faults = FaultRunner::new(cluster, scene.topic.clone(), scene.recorder.clone(), dice, |_| {});
-    let mut runner =
-        Runner::new(faults, means, scene.brokers.clone(), scene.topic.clone(), (scene.recorder.clone(), drill.settle), tell);
+    let mut runner = Runner::new(
+        faults,
+        means,
+        scene.brokers.clone(),
+        scene.topic.clone(),
+        (scene.recorder.clone(), drill.settle),
+        tell,
+    );
     let faults = async {
         let clock = begun(load.clock()).await?;
         runner.run(&drill.plan, clock.zero().into(), &mut observed).await
@@ -209,17 +221,7 @@ async fn load(drill: &Drill, scene: &Scene, dice: &mut Dice) -> Result<Load, Com
         attempt_timeout: drill.attempt_timeout,
         recorder: scene.recorder.clone(),
     };
-    let description = Description {
-        name: "PubG1".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        client: "record batches through changing brokers, one request of a partition at a time, repeated until \
-                 acknowledged"
-            .to_owned(),
-        durability: format!("brokers run with {}", drill.launch.arguments.join(" ")),
-        replicas: drill.replicas.min(drill.launch.brokers),
-        address: scene.brokers.urls().join(","),
-    };
-    Ok(Load::new(writing, reading, identities, description, dice.below(u64::MAX)))
+    Ok(Load::new(writing, reading, identities, dice.below(u64::MAX)))
 }
 
 async fn send(drill: &Drill, load: &Arc<Load>, processes: Vec<(String, u32)>) -> Result<Measured, CommandError> {
@@ -263,10 +265,24 @@ fn report(drill: &Drill, measured: &Measured, history: &History, observed: &[Obs
     }
     report.title = format!("drill {}", drill.name);
     report.environment = Environment::here();
+    report.system = description(drill, history);
     report.settings = settings(drill);
     report.marks = found.faults.iter().map(mark).collect();
     report.drill = Some(found);
     report
+}
+
+fn description(drill: &Drill, history: &History) -> Description {
+    Description {
+        name: "PubG1".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        client: "record batches through changing brokers, one request of a partition at a time, repeated until \
+                 acknowledged"
+            .to_owned(),
+        durability: format!("brokers run with {}", drill.launch.arguments.join(" ")),
+        replicas: drill.replicas.min(drill.launch.brokers),
+        address: history.setting.brokers.join(","),
+    }
 }
 
 fn settings(drill: &Drill) -> Vec<(String, String)> {

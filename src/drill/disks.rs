@@ -39,7 +39,8 @@ impl Disks {
     /// What the system refuses.
     pub fn make(directory: &Path, brokers: u32) -> Result<Self, CommandError> {
         // What is made by half is removed, too.
-        let disks = Self { directories: (0..brokers).map(|broker| directory.join(format!("broker-{broker}"))).collect() };
+        let disks =
+            Self { directories: (0..brokers).map(|broker| directory.join(format!("broker-{broker}"))).collect() };
         disks.run("make", &disks.directories)?;
         Ok(disks)
     }

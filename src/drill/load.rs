@@ -13,7 +13,9 @@ use std::{
 use futures_util::future::BoxFuture;
 use pubg1_bench::{
     engine::{Clock, Observer},
-    target::{Description, Message, Publisher, RUN_SHIFT, STAMP_BYTES, SendError, Subscriber, Target, TargetError, Topic},
+    target::{
+        Description, Message, Publisher, RUN_SHIFT, STAMP_BYTES, SendError, Subscriber, Target, TargetError, Topic,
+    },
 };
 use pubg1_model::record_batch::ProducerIdentity;
 use tokio::{
@@ -47,7 +49,6 @@ pub(super) struct Load {
     course: watch::Sender<Course>,
     reading: watch::Sender<bool>,
     tasks: Mutex<Tasks>,
-    description: Description,
 }
 
 #[derive(Default)]
@@ -80,7 +81,6 @@ impl Load {
         writing: Writing,
         reading: Reading,
         identities: Vec<Option<ProducerIdentity>>,
-        description: Description,
         seed: u64,
     ) -> Self {
         let sent = identities.iter().map(|_| Mutex::default()).collect();
@@ -92,7 +92,6 @@ impl Load {
             course: watch::channel(Course::Go).0,
             reading: watch::channel(false).0,
             tasks: Mutex::default(),
-            description,
         }
     }
 
@@ -138,10 +137,15 @@ impl Observer for Load {
 
 impl Target for Load {
     fn prepare<'a>(&'a self, _topic: &'a Topic) -> BoxFuture<'a, Result<Description, TargetError>> {
-        Box::pin(std::future::ready(Ok(self.description.clone())))
+        // The drill makes the topic, and describes the system.
+        Box::pin(std::future::ready(Ok(Description::default())))
     }
 
-    fn publisher<'a>(&'a self, _topic: &'a Topic, index: u32) -> BoxFuture<'a, Result<Box<dyn Publisher>, TargetError>> {
+    fn publisher<'a>(
+        &'a self,
+        _topic: &'a Topic,
+        index: u32,
+    ) -> BoxFuture<'a, Result<Box<dyn Publisher>, TargetError>> {
         let dice = Dice::new(self.shared.seed.wrapping_add(u64::from(index)));
         let identity = usize::try_from(index).ok().and_then(|index| self.identities.get(index).copied()).flatten();
         let lane = Lane::new(self.shared.writing.clone(), (index, index), identity, self.course.subscribe(), dice);
@@ -227,12 +231,7 @@ async fn deliver(
 }
 
 /// One partition's reader: it stays with a broker as long as that one answers.
-async fn follow(
-    shared: Arc<Shared>,
-    partition: u32,
-    received: mpsc::Sender<Sent>,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn follow(shared: Arc<Shared>, partition: u32, received: mpsc::Sender<Sent>, mut stop: watch::Receiver<bool>) {
     let Ok(index) = usize::try_from(partition) else { return };
     let mut position = shared.reading.first_offsets.get(index).copied().unwrap_or(0);
     let mut broker = partition;

@@ -81,7 +81,8 @@ impl Network {
         let one = address(broker);
         let many: Vec<String> = others.iter().map(|other| address(*other).to_string()).collect();
         let many = many.join(", ");
-        let back = if action == Action::OneWay { String::new() } else { format!("ip saddr {{ {many} }} ip daddr {one} drop") };
+        let back =
+            if action == Action::OneWay { String::new() } else { format!("ip saddr {{ {many} }} ip daddr {one} drop") };
         let rules = format!(
             "table {TABLE} {{\nchain forward {{\ntype filter hook forward priority 0\n\
              ip saddr {one} ip daddr {{ {many} }} drop\n{back}\n}}\n}}\n"
@@ -129,7 +130,8 @@ fn ip(words: &[&str]) -> Result<(), CommandError> {
 async fn nft(rules: &str) -> Result<(), CommandError> {
     let (input, output) = (Stdio::piped(), Stdio::piped());
     let mut command = tokio::process::Command::new("nft");
-    let spawned = command.args(["-f", "-"]).stdin(input).stdout(Stdio::null()).stderr(output).kill_on_drop(true).spawn();
+    let spawned =
+        command.args(["-f", "-"]).stdin(input).stdout(Stdio::null()).stderr(output).kill_on_drop(true).spawn();
     let running = async {
         let mut child = spawned?;
         if let Some(mut stdin) = child.stdin.take() {

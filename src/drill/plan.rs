@@ -168,9 +168,8 @@ impl DrillPlan {
     #[must_use]
     pub fn repeated(&self, times: u32) -> Self {
         let end = self.events.iter().map(Event::end).max().unwrap_or_default();
-        let turns = (0..times.max(1)).flat_map(|turn| {
-            self.events.iter().map(move |event| Event { at: event.at + end * turn, ..*event })
-        });
+        let turns = (0..times.max(1))
+            .flat_map(|turn| self.events.iter().map(move |event| Event { at: event.at + end * turn, ..*event }));
         let duration = self.duration + end * times.saturating_sub(1);
         Self { events: turns.collect(), duration, ..*self }
     }
@@ -236,7 +235,8 @@ fn read_event(text: &str) -> Result<Event, String> {
     }
     let [target @ .., "for", lasts] = rest else { return Err(format!("{action} needs a target and `for TIME`")) };
     let lasts = read_time(lasts)?;
-    let target = read_target(target).filter(|target| !matches!(target, Target::Coordinator | Target::Two | Target::Any));
+    let target =
+        read_target(target).filter(|target| !matches!(target, Target::Coordinator | Target::Two | Target::Any));
     let target = target.ok_or_else(|| format!("{:?} is no target", rest[..rest.len() - 2].join(" ")))?;
     if action.need() == Some(Need::Network) && target == Target::All {
         return Err(format!("{action} takes one broker"));
@@ -290,7 +290,10 @@ mod tests {
         assert_eq!((plan.rate, plan.duration), (250.0, 45 * SECOND));
         let first = Event { at: 5 * SECOND, action: Action::Kill, target: Target::Leader(Some(0)), lasts: 5 * SECOND };
         assert_eq!(plan.events[0], first);
-        assert_eq!((plan.events[0].kind().as_str(), plan.events[1].kind().as_str()), ("kill leader", "rolling restart"));
+        assert_eq!(
+            (plan.events[0].kind().as_str(), plan.events[1].kind().as_str()),
+            ("kill leader", "rolling restart")
+        );
         assert_eq!(plan.to_string().parse::<DrillPlan>().unwrap(), plan);
         for (action, name) in Action::ALL.into_iter().filter(|(action, _)| *action != Action::Rolling) {
             let plan: DrillPlan = format!("at 1s: {name} broker 2 for 1500ms").parse().unwrap();

@@ -104,7 +104,9 @@ impl<'a> Runner<'a> {
         });
         let well = wait_healthy(&self.brokers, &self.topic, self.settle).await;
         let well_at = begun.at.elapsed();
-        well.map_err(|problem| CommandError::Failed(format!("{}: the cluster does not get well: {problem}", begun.what)))?;
+        well.map_err(|problem| {
+            CommandError::Failed(format!("{}: the cluster does not get well: {problem}", begun.what))
+        })?;
         // A cluster is well only when all partitions are led; that it was seen may take one look more.
         if event.is_deadly() {
             let until = Instant::now() + ELECTION_DEADLINE;

@@ -142,7 +142,8 @@ async fn ask(client: Client, topic: TopicName, seen: Arc<Mutex<Seen>>) {
             lock(&seen).take(&Look::Topic(&topic));
         }
         if turn.is_multiple_of(HEALTH_EACH)
-            && let Ok(Ok(health)) = tokio::time::timeout(ASK_TIMEOUT, client.get::<HealthReply>("/cluster/health")).await
+            && let Ok(Ok(health)) =
+                tokio::time::timeout(ASK_TIMEOUT, client.get::<HealthReply>("/cluster/health")).await
         {
             lock(&seen).take(&Look::Health(&health));
         }

@@ -9,9 +9,9 @@ use pubg1_model::GroupId;
 
 use super::groups::Freezer;
 
-pub use run::{FaultRunner, Happening};
 pub(crate) use describe::led_by;
 pub(crate) use run::{Begun, State};
+pub use run::{FaultRunner, Happening};
 
 /// Whom a fault hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
