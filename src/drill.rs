@@ -32,7 +32,7 @@ use crate::{
     verify::{
         self,
         brokers::{Brokers, Dice},
-        clock::Recorder,
+        clock::{Recorder, micros},
         collector::Collector,
         faults::FaultRunner,
         health,
@@ -52,6 +52,10 @@ use runner::{Means, Runner};
 
 /// How long a cluster that is well may take to give an identity.
 const PREPARE_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A request is no larger than this: a topic takes a megabyte.
+const REQUEST_BYTES: usize = 500_000;
+const REQUEST_RECORDS: u32 = 1_000;
 
 /// What a drill shall do.
 #[derive(Clone, Debug)]
@@ -182,6 +186,11 @@ async fn on(
     Ok(report(drill, &measured, &collector.finish().await?, &observed, zero_us))
 }
 
+/// How many records fit into a request.
+fn batch_records(bytes: usize) -> u32 {
+    u32::try_from(REQUEST_BYTES / bytes.max(1)).unwrap_or(u32::MAX).clamp(1, REQUEST_RECORDS)
+}
+
 /// How many records are due, the warm-up's among them.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a number for a bar")]
 fn records(drill: &Drill) -> u64 {
@@ -231,8 +240,9 @@ async fn send(drill: &Drill, load: &Arc<Load>, processes: Vec<(String, u32)>) ->
         warm_up: drill.warm_up,
         publishers: drill.partitions,
         consumers: 1,
-        // The lane takes one request after the other; what waits for it need not wait in the engine.
-        in_flight: u32::MAX,
+        // What waits for an answer goes together when it is there.
+        in_flight: 1,
+        batch_records: batch_records(drill.plan.bytes),
         answer_limit: drill.settle,
         drain_limit: drill.settle,
         processes,
@@ -253,7 +263,8 @@ async fn send(drill: &Drill, load: &Arc<Load>, processes: Vec<(String, u32)>) ->
 }
 
 fn report(drill: &Drill, measured: &Measured, history: &History, observed: &[Observed], zero_us: u64) -> Report {
-    let found = outcome::outcome(history, observed, drill.name.clone(), zero_us);
+    let step_us = micros(Duration::from_secs_f64(f64::from(drill.partitions) / drill.plan.rate));
+    let found = outcome::outcome(history, observed, drill.name.clone(), (zero_us, step_us));
     let mark = |fault: &pubg1_bench::report::FaultOutcome| Mark {
         at_s: fault.at_s,
         until_s: fault.until_s,

@@ -36,14 +36,21 @@ pub(super) struct Observed {
 #[derive(Clone, Copy)]
 struct Delivery {
     partition: u32,
+    /// When the first of its records was due.
     due_us: Micros,
     ack_us: Micros,
     count: u64,
     epoch: Option<u32>,
 }
 
-/// What the drill found. The recorder's clock was at `zero_us` when the report's began.
-pub(super) fn outcome(history: &History, observed: &[Observed], plan: String, zero_us: Micros) -> DrillOutcome {
+/// What the drill found. The recorder's clock was at `zero_us` when the report's began; the records of a partition are
+/// due every `step_us`.
+pub(super) fn outcome(
+    history: &History,
+    observed: &[Observed],
+    plan: String,
+    (zero_us, step_us): (Micros, Micros),
+) -> DrillOutcome {
     let mut deliveries: Vec<Delivery> = history.writes.iter().filter_map(delivery).collect();
     deliveries.sort_by_key(|delivery| delivery.ack_us);
     let next = observed.iter().skip(1).map(|fault| fault.at_us).chain([Micros::MAX]);
@@ -51,7 +58,7 @@ pub(super) fn outcome(history: &History, observed: &[Observed], plan: String, ze
     let faults: Vec<FaultOutcome> = observed
         .iter()
         .zip(before.zip(next))
-        .map(|(fault, bounds)| cost(history, &deliveries, fault, bounds, zero_us))
+        .map(|(fault, bounds)| cost(history, &deliveries, fault, bounds, (zero_us, step_us)))
         .collect();
     DrillOutcome { plan, kinds: kinds(&faults), faults, verdict: verdict(history) }
 }
@@ -67,12 +74,15 @@ fn cost(
     deliveries: &[Delivery],
     fault: &Observed,
     (before_us, next_us): (Micros, Micros),
-    zero_us: Micros,
+    (zero_us, step_us): (Micros, Micros),
 ) -> FaultOutcome {
     let until_us = fault.until_us.saturating_add(WINDOW_US).min(next_us);
     let p99 = |from: Micros, to: Micros| {
-        let some = deliveries.iter().filter(|delivery| (from..to).contains(&delivery.due_us));
-        quantiles(some.map(|delivery| (delivery.ack_us.saturating_sub(delivery.due_us), delivery.count))).p99_ms
+        let waits = deliveries.iter().flat_map(|delivery| {
+            let dues = (0..delivery.count).map(move |index| delivery.due_us + index * step_us);
+            dues.filter(|due_us| (from..to).contains(due_us)).map(|due_us| (delivery.ack_us.saturating_sub(due_us), 1))
+        });
+        quantiles(waits).p99_ms
     };
     let mut errors: BTreeMap<String, u64> = BTreeMap::new();
     for write in history.writes.iter().filter(|write| (fault.at_us..until_us).contains(&write.end_us)) {

@@ -58,7 +58,7 @@ fn killed(at_us: Micros) -> Observed {
 
 #[test]
 fn a_fault_costs_what_records_waited_from_when_they_were_due() {
-    let found = outcome(&history(), &[killed(5 * SECOND)], "leader".to_owned(), SECOND);
+    let found = outcome(&history(), &[killed(5 * SECOND)], "leader".to_owned(), (SECOND, 10_000));
     let [fault] = &found.faults[..] else { panic!("{found:?}") };
     assert_eq!((fault.at_s, fault.until_s), (4.0, Some(6.0)), "counted from the report's zero");
     assert_eq!(fault.first_write_ms, Some(301.0));
@@ -78,7 +78,7 @@ fn what_is_never_acknowledged_is_unavailable_to_the_end() {
     history
         .writes
         .retain(|write| write.due_us < Some(5 * SECOND) || !matches!(write.outcome, Outcome::Acknowledged { .. }));
-    let found = outcome(&history, &[killed(5 * SECOND)], String::new(), 0);
+    let found = outcome(&history, &[killed(5 * SECOND)], String::new(), (0, 10_000));
     assert_eq!(found.faults[0].unavailable_ms, 15_000.0);
     assert_eq!(found.faults[0].first_write_ms, None);
 }
@@ -86,7 +86,7 @@ fn what_is_never_acknowledged_is_unavailable_to_the_end() {
 #[test]
 fn a_fault_that_costs_nothing_says_so() {
     let harmless = Observed { led: Vec::new(), elected_ms: None, ..killed(10 * SECOND) };
-    let found = outcome(&history(), &[harmless], String::new(), 0);
+    let found = outcome(&history(), &[harmless], String::new(), (0, 10_000));
     assert_eq!((found.faults[0].first_write_ms, found.faults[0].unavailable_ms), (None, 1.0));
     assert!(found.faults[0].errors.is_empty());
 }
@@ -111,7 +111,7 @@ fn what_was_promised_and_broken_is_in_the_verdict() {
     let mut history = history();
     history.copies[0].runs[0].count = 1_999;
     history.copies[0].end = 1_999;
-    let found = outcome(&history, &[], String::new(), 0);
+    let found = outcome(&history, &[], String::new(), (0, 10_000));
     assert_eq!(found.verdict.lost, 1);
     assert!(found.verdict.broken[0].starts_with("lost: record 1999"), "{:?}", found.verdict.broken);
 }
