@@ -1,6 +1,9 @@
 //! What a run says in the end: one document, from which every form of the report is made.
 
+pub mod html;
+mod markup;
 pub mod summary;
+pub mod svg;
 pub mod tables;
 pub mod words;
 

@@ -5,8 +5,11 @@ pub mod drilled;
 
 pub use self::compared::{compared, labels};
 
-use super::{Interval, Load, Report, words};
+use super::{Interval, Load, Mark, Report, words};
 use crate::latency::Latency;
+
+/// Marks and faults that are no further apart are one.
+const SAME_S: f64 = 0.05;
 
 /// Rows under columns.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,17 +187,28 @@ fn thresholds(report: &Report) -> Table {
     table
 }
 
-/// What was done, where no drill tells it better.
+/// What was done, as far as it is not among the faults.
 fn marks(report: &Report) -> Table {
-    let mut table = Table::new("What was done meanwhile", &["#at", "#until", "what"]);
-    if report.drill.as_ref().is_some_and(|drill| !drill.faults.is_empty()) {
-        return table;
-    }
-    for mark in &report.marks {
+    let mut table = Table::new("What was done meanwhile", &["#no", "#at", "#until", "what"]);
+    for (number, mark) in other_marks(report) {
         let until = mark.until_s.map_or(words::NONE.to_owned(), words::seconds);
-        table.row([words::seconds(mark.at_s), until, mark.what.clone()]);
+        table.row([number.to_string(), words::seconds(mark.at_s), until, mark.what.clone()]);
     }
     table
+}
+
+/// Marks that are not faults of a drill, which has told of them, and their numbers, which go on from those of
+/// the faults.
+pub(super) fn other_marks(report: &Report) -> Vec<(usize, &Mark)> {
+    let faults = report.drill.as_ref().map_or(&[][..], |drill| &drill.faults);
+    let same = |mark: &&Mark| faults.iter().any(|fault| (fault.at_s - mark.at_s).abs() < SAME_S);
+    report
+        .marks
+        .iter()
+        .filter(|mark| !same(mark))
+        .enumerate()
+        .map(|(index, mark)| (faults.len() + index + 1, mark))
+        .collect()
 }
 
 fn ramp(report: &Report) -> Table {
