@@ -13,6 +13,7 @@ use crate::{
         group::GroupCommand,
         partition::PartitionCommand,
         produce::ProduceArgs,
+        report::ReportArgs,
         stream::StreamCommand,
         topic::TopicCommand,
         verify::VerifyArgs,
@@ -119,6 +120,9 @@ pub enum Command {
     /// Write while faults happen, and check every acknowledgement
     #[command(after_help = crate::commands::verify::HELP)]
     Verify(VerifyArgs),
+    /// Show saved reports of bench and drill: text, one page, plots; compare several
+    #[command(after_help = crate::commands::report::HELP)]
+    Report(ReportArgs),
 }
 
 const BROKER_HELP: &str = "\

@@ -59,6 +59,7 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
         Command::Stream(StreamCommand::Cluster(command)) => block_on(stream::run(&client()?, terminal, command)),
         Command::Demo(args) => block_on(demo::run(terminal, args)),
         Command::Verify(args) => block_on(verify::run(&broker, terminal, args)),
+        Command::Report(args) => report::run(terminal, &args),
     }
 }
 
