@@ -25,9 +25,9 @@ first one. A file may hold one report or a JSON array of them.
 Examples:
   pubg1 bench -o json > one.json
   pubg1 report one.json
-  pubg1 report one.json --html one.html         the page, and the plots beside it: one-throughput.svg, …
+  pubg1 report one.json --html one.html        the page, and beside it one-throughput.svg, …
   pubg1 report before.json after.json --html compared.html
-  pubg1 report drill.json --svg plots           the plots alone";
+  pubg1 report drill.json --svg plots          the plots alone";
 
 /// `pubg1 report`.
 #[derive(Clone, Debug, Args)]

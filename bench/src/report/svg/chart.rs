@@ -77,7 +77,7 @@ impl Chart {
     /// The chart as an SVG element.
     pub(super) fn draw(&self, form: Form, name: &str) -> String {
         let mut drawing = Drawing::default();
-        let rows = self.y.ticks(if self.y.scale == Scale::Log { 10 } else { 6 });
+        let rows = self.y.ticks(if self.y.scale == Scale::Log { 11 } else { 6 });
         let widest = rows.iter().map(|(_, said)| text_width(said)).fold(NARROWEST, f64::max);
         let left = widest + 12.0;
         let shown: Vec<&Series> = self.series.iter().filter(|series| series.has_values()).collect();
