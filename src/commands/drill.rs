@@ -10,7 +10,11 @@ use clap::{Args, Subcommand};
 use pubg1_bench::{report::Report, threshold::Threshold};
 use tempfile::TempDir;
 
-use super::{block_on, demo::interrupted, report::text};
+use super::{
+    block_on,
+    demo::interrupted,
+    report::{files, text},
+};
 use crate::{
     cluster_process::ClusterLaunch,
     demo::this_program,
@@ -140,6 +144,9 @@ pub struct RunArgs {
     /// Keep the report in this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
+    /// Write a page with plots to this file, and the plots beside it
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Keep everything that happened in this file, for `pubg1 verify --check`
     #[arg(long, value_name = "FILE")]
     pub history: Option<PathBuf>,
@@ -274,6 +281,11 @@ fn finish(terminal: Terminal, args: &RunArgs, mut report: Report) -> Result<(), 
         let text = serde_json::to_string_pretty(&report).map_err(|error| CommandError::Failed(error.to_string()))?;
         let file_error = |source| CommandError::File { action: "write", path: path.clone(), source };
         std::fs::write(path, text + "\n").map_err(file_error)?;
+    }
+    let reports = std::slice::from_ref(&report);
+    if let Some(page) = &args.html {
+        files::write_files(reports, page)?;
+        terminal.note(&format!("the page is {}", page.display()));
     }
     terminal.print(&report, |report| text::text(report, terminal))?;
     let verdict = report.drill.as_ref().map(|drill| drill.verdict.clone()).unwrap_or_default();
