@@ -1,5 +1,21 @@
 //! What a run says in the end: one document, from which every form of the report is made.
 
+pub mod html;
+mod markup;
+#[cfg(test)]
+#[path = "../examples/sample-reports/samples.rs"]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "times and counts are made up, and small"
+)]
+mod samples;
+pub mod summary;
+pub mod svg;
+pub mod tables;
+pub mod words;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
