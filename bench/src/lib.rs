@@ -9,3 +9,4 @@
 pub mod latency;
 pub mod report;
 pub mod target;
+pub mod targets;
