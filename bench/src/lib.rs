@@ -6,7 +6,13 @@
 //! not be sent in time has waited since it was due, so that a pause of the system is seen in full
 //! (<https://github.com/HdrHistogram/HdrHistogram#corrected-vs-raw-value-recording-calls>).
 
+mod environment;
+mod wall_clock;
+
+pub mod engine;
 pub mod latency;
+pub mod process_cost;
 pub mod report;
 pub mod target;
 pub mod targets;
+pub mod threshold;

@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn a_batch_is_written_into_equal_payloads() {
-        let batch: Vec<Message> = (0..3).map(|number| Message { due_ns: number * 10, number, key: None }).collect();
+        let batch: Vec<Message> =
+            (0..3).map(|number| Message { due_ns: number * 10, timestamp_ms: 0, number, key: None }).collect();
         let payloads: Vec<Bytes> = payloads(&batch, &[b'x'; 100], 20).collect();
         assert_eq!(payloads.len(), 3);
         for (number, payload) in (0..).zip(&payloads) {

@@ -94,14 +94,14 @@ impl Publisher for Writer {
         let (done, outcome) = oneshot::channel();
         let waiting = Arc::new(Batch { left: AtomicUsize::new(batch.len()), done: Mutex::new(Some(done)) });
         let partition = i32::try_from(self.turns.next()).unwrap_or(i32::MAX);
-        let keys: Vec<Option<u32>> = batch.iter().map(|message| message.key).collect();
+        let heads: Vec<(Option<u32>, i64)> = batch.iter().map(|message| (message.key, message.timestamp_ms)).collect();
         let payloads = under_way::payloads(batch, filling, self.record_bytes);
         let (producer, topic) = (Arc::clone(&self.producer), Arc::clone(&self.topic));
         under_way::start(async move {
-            for (key, payload) in keys.into_iter().zip(payloads) {
+            for ((key, timestamp_ms), payload) in heads.into_iter().zip(payloads) {
                 let key = key.map(u32::to_be_bytes);
                 let mut record = BaseRecord::with_opaque_to(&topic, Arc::clone(&waiting)).payload(&payload[..]);
-                record = record.partition(partition);
+                record = record.partition(partition).timestamp(timestamp_ms);
                 record.key = key.as_ref().map(<[u8; 4]>::as_slice);
                 while let Err((error, back)) = producer.send(record) {
                     if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
