@@ -297,8 +297,9 @@ class RabbitMq(System):
                 f"stream.advertised_port = {stream}\n"
                 f"cluster_formation.peer_discovery_backend = classic_config\n{peers}")
             self.spawn(node, [self.bin / "rabbitmq-server"], **self.environment(node))
-            # One after the other: two first nodes at once may each found a cluster.
-            wait_until(f"RabbitMQ node {node} answers", lambda port=stream: answers(port))
+            if node == 0:
+                # Alone at first: two first nodes at once may each found a cluster.
+                wait_until("RabbitMQ's first node answers", lambda: answers(self.port(1, 0)))
         wait_until("RabbitMQ is a cluster", lambda: len(self.running()) == NODES)
 
     def control(self, *arguments):
