@@ -8,6 +8,7 @@ pub mod demo;
 pub mod group;
 pub mod partition;
 pub mod produce;
+pub mod report;
 pub mod stream;
 pub mod topic;
 pub mod verify;

@@ -59,6 +59,8 @@ pub struct Workload {
     pub consumers: u32,
     /// Records per request at the most.
     pub batch_records: u32,
+    /// Bytes of payloads per request at the most, but at least one record.
+    pub batch_bytes: usize,
     /// Requests under way of one publisher at the most.
     pub in_flight: u32,
     /// How long a request waits for more records when it is not full.
@@ -83,6 +85,7 @@ impl Default for Workload {
             publishers: 1,
             consumers: 1,
             batch_records: 1000,
+            batch_bytes: 768 * 1024,
             in_flight: 16,
             linger: Duration::ZERO,
             keys: 0,
@@ -107,6 +110,8 @@ enum Phase {
 struct Shared {
     workload: Workload,
     schedule: Schedule,
+    /// Records per request at the most, by their number and by their bytes.
+    batch: u32,
     filling: Vec<u8>,
     /// In the upper bits of every record's number.
     mark: u64,
@@ -126,6 +131,7 @@ impl Shared {
         Self {
             workload: workload.clone(),
             schedule,
+            batch: batch(topic, workload),
             filling: filling(topic.record_bytes),
             mark: mark(),
             acknowledged: AtomicU64::new(0),
@@ -218,6 +224,11 @@ impl Account {
         self.publishers_left = self.publishers_left.saturating_sub(u32::from(publishes));
         self.threads_left = self.threads_left.saturating_sub(1);
     }
+}
+
+fn batch(topic: &Topic, workload: &Workload) -> u32 {
+    let by_bytes = u32::try_from(workload.batch_bytes / topic.record_bytes.max(1)).unwrap_or(u32::MAX);
+    workload.batch_records.min(by_bytes).max(1)
 }
 
 const fn threads_of(workload: &Workload) -> u32 {

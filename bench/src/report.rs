@@ -1,5 +1,12 @@
 //! What a run says in the end: one document, from which every form of the report is made.
 
+pub mod html;
+mod markup;
+pub mod summary;
+pub mod svg;
+pub mod tables;
+pub mod words;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -180,6 +180,11 @@ pub trait Subscriber: Send {
         wait: Duration,
         each: &'a mut (dyn FnMut(&[u8]) + Send),
     ) -> BoxFuture<'a, Result<(), TargetError>>;
+
+    /// Commits what was received, where the system keeps that, and leaves its group.
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 #[cfg(test)]

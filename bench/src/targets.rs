@@ -29,11 +29,13 @@ pub struct Options {
     pub in_flight: u32,
     /// How long a request is repeated before its records have failed.
     pub delivery_timeout: Duration,
+    /// The flush policy that the system was started with, where whoever started it knows.
+    pub flush: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { surface: Surface::Batches, in_flight: 16, delivery_timeout: Duration::from_secs(30) }
+        Self { surface: Surface::Batches, in_flight: 16, delivery_timeout: Duration::from_secs(30), flush: None }
     }
 }
 
@@ -41,11 +43,11 @@ impl Default for Options {
 ///
 /// # Errors
 /// [`TargetError::Unsupported`] for an address that is none, or one whose client is not built in.
-pub fn open(url: &str, _options: &Options) -> Result<Box<dyn Target>, TargetError> {
+pub fn open(url: &str, options: &Options) -> Result<Box<dyn Target>, TargetError> {
     let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
     match scheme {
         "sink" => Ok(Box::new(sink::Sink::default())),
-        // "http" => Ok(Box::new(pubg1::PubG1::new(url, options)?)),
+        "http" => Ok(Box::new(pubg1::PubG1::new(url, options)?)),
         #[cfg(feature = "kafka")]
         "kafka" => Ok(Box::new(kafka::Kafka::new(url)?)),
         #[cfg(not(feature = "kafka"))]

@@ -53,6 +53,7 @@ pub(super) async fn consume(
             break;
         }
     }
+    subscriber.close().await;
     recorder.finish(Told::Consumed);
 }
 

@@ -106,7 +106,7 @@ impl<'a> Publishing<'a> {
             if waiting == 0 || self.lingers(now_ns, waiting) {
                 return;
             }
-            let Some(dues) = self.lane.take(now_ns, workload.batch_records.max(1)) else { return };
+            let Some(dues) = self.lane.take(now_ns, self.shared.batch) else { return };
             self.messages.clear();
             for index in 0..dues.count {
                 let (due_ns, count) = (dues.at(index), dues.first + u64::from(index));
@@ -134,7 +134,7 @@ impl<'a> Publishing<'a> {
     /// Until when a batch of so many waiting records is held back.
     fn linger_end(&self, waiting: u64) -> Option<u64> {
         let workload = &self.shared.workload;
-        let missing = u64::from(workload.batch_records.max(1)).checked_sub(waiting).filter(|missing| *missing > 0)?;
+        let missing = u64::from(self.shared.batch).checked_sub(waiting).filter(|missing| *missing > 0)?;
         if workload.linger.is_zero() {
             return None;
         }

@@ -1,0 +1,3 @@
+//! `pubg1 report`.
+
+pub mod text;
