@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, builder::styling};
 
 use crate::{
     commands::{
+        bench::BenchArgs,
         broker::BrokerAdminCommand,
         cluster::{ClusterArgs, HELP as CLUSTER_HELP},
         consume::ConsumeArgs,
@@ -45,7 +46,7 @@ Exit codes:
   0   done
   1   failed (no broker there, refused, records lost)
   2   the command line or the configuration is wrong
-  10  asked, and the answer is: unhealthy";
+  10  asked, and the answer is: unhealthy, or not as fast as demanded";
 
 /// PubG1, a distributed, replicated, partitioned log.
 #[derive(Debug, Parser)]
@@ -119,6 +120,9 @@ pub enum Command {
     /// Write while faults happen, and check every acknowledgement
     #[command(after_help = crate::commands::verify::HELP)]
     Verify(VerifyArgs),
+    /// Put a load on this or another system, and report how long records take
+    #[command(after_help = crate::commands::bench::HELP)]
+    Bench(Box<BenchArgs>),
 }
 
 const BROKER_HELP: &str = "\
