@@ -205,6 +205,7 @@ impl MetadataHandle {
         self.0.image.send_if_modified(|current| {
             let newer = image.version > current.version;
             if newer {
+                self.0.node.metrics.replication().set_registered(image.brokers.len());
                 metrics.topics.set(i64::try_from(image.topics.len()).unwrap_or(i64::MAX));
                 metrics.metadata_version.set(i64::try_from(image.version).unwrap_or(i64::MAX));
                 *current = image;
