@@ -253,6 +253,11 @@ fn read_rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| format!("{text:?} is no number of records per second"))
 }
 
+/// A time as a plan has it: in one word.
+fn written(time: Duration) -> String {
+    humantime::format_duration(time).to_string().replace(' ', "")
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(Self::ALL.iter().find(|(action, _)| action == self).map_or("", |(_, name)| name))
@@ -261,10 +266,10 @@ impl fmt::Display for Action {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {}: {}", humantime::format_duration(self.at), self.action)?;
+        write!(f, "at {}: {}", written(self.at), self.action)?;
         match self.action {
             Action::Rolling => Ok(()),
-            _ => write!(f, " {} for {}", self.target, humantime::format_duration(self.lasts)),
+            _ => write!(f, " {} for {}", self.target, written(self.lasts)),
         }
     }
 }
@@ -272,7 +277,7 @@ impl fmt::Display for Event {
 impl fmt::Display for DrillPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let events: Vec<String> = self.events.iter().map(Event::to_string).collect();
-        let duration = humantime::format_duration(self.duration);
+        let duration = written(self.duration);
         write!(f, "rate {}\nbytes {}\nduration {duration}\n{}", self.rate, self.bytes, events.join("\n"))
     }
 }
