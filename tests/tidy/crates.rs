@@ -83,7 +83,8 @@ fn banned_crates_are_absent() {
     let metadata = Metadata::read();
     let problems = metadata.packages.iter().filter_map(|package| {
         let ban = banned.iter().find(|ban| ban["crate"].as_str() == Some(&package.name))?;
-        let may = |user: &str| ban["wrappers"].as_array().is_some_and(|may| may.iter().any(|it| *it == *user));
+        let may =
+            |user: &str| ban["wrappers"].as_array().is_some_and(|may| may.iter().any(|it| it.as_str() == Some(user)));
         metadata.users(&package.name).find(|user| !may(user))?;
         Some(format!("{} {}: {}", package.name, package.version, ban["reason"]))
     });

@@ -69,7 +69,7 @@ fn every_alert_has_a_runbook_of_four_lines() {
 }
 
 /// One look at an alert in a unit test: when, in minutes, and whether it fires then.
-fn looks<'t>(test: &'t str, alert: &str) -> Vec<(u32, bool)> {
+fn looks(test: &str, alert: &str) -> Vec<(u32, bool)> {
     let minutes = |text: &str| {
         let time: String = text.chars().take_while(char::is_ascii_alphanumeric).collect();
         time.strip_suffix('m').map_or(0, |minutes| minutes.parse().expect("minutes"))

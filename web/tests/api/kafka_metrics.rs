@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    consumer_client::{Instance, publish},
+    consumer_client::{Instance, publish, soon},
     harness::Api,
 };
 
@@ -29,12 +29,12 @@ const FAMILIES: [(&str, &[&str]); 15] = [
     ("kafka_consumergroup_members", &["consumergroup"]),
 ];
 
-/// The exposition of a broker once it has all of these lines.
-async fn with_lines(api: &Api, wanted: &[&str]) -> String {
+/// An exposition of a broker once it has all of these lines.
+async fn with_lines(api: &Api, path: &str, wanted: &[&str]) -> String {
     let mut text = String::new();
     let look = async {
         loop {
-            text = api.get("/metrics/kafka").await.text().to_owned();
+            text = api.get(path).await.text().to_owned();
             if wanted.iter().all(|wanted| text.lines().any(|line| line == *wanted)) {
                 return;
             }
@@ -57,6 +57,7 @@ async fn any_broker_tells_about_the_whole_cluster() {
     for api in [a, b, c] {
         let text = with_lines(
             api,
+            "/metrics/kafka",
             &[
                 "kafka_brokers 3",
                 "kafka_topic_partitions{topic=\"pubg1\"} 1",
@@ -81,10 +82,22 @@ async fn any_broker_tells_about_the_whole_cluster() {
         let leads = format!("kafka_topic_partition_leader{{partition=\"0\",topic=\"pubg1\"}} {leader}");
         assert!(text.lines().any(|line| line == leads), "{leads}\n{text}");
     }
+    // One partition of these at each broker, and nobody else has it.
+    let single = json!({"topic_name": "single", "partitions_count": 3, "replication_factor": 1});
+    assert_eq!(a.post("/admin/topics", single.to_string()).await.status, 201);
+    with_lines(
+        a,
+        "/metrics/kafka",
+        &["kafka_topic_partition_under_replicated_partition{partition=\"2\",topic=\"single\"} 0"],
+    )
+    .await;
     let [a, b, c] = three;
     c.kill().await;
     let under_replicated = "kafka_topic_partition_under_replicated_partition{partition=\"0\",topic=\"pubg1\"} 1";
-    with_lines(&a, &["kafka_brokers 2", under_replicated]).await;
+    with_lines(&a, "/metrics/kafka", &["kafka_brokers 2", under_replicated]).await;
+    let controller = soon(async || a.get("/cluster").await.ok()["controller"].as_u64().filter(|it| *it != 2)).await;
+    let controller = if controller == 0 { &a } else { &b };
+    with_lines(controller, "/metrics", &["pubg1_alive_brokers 2", "pubg1_leaderless_partitions 1"]).await;
     for api in [a, b] {
         api.kill().await;
     }
