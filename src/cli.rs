@@ -6,10 +6,12 @@ use clap::{Args, Parser, Subcommand, builder::styling};
 
 use crate::{
     commands::{
+        bench::BenchArgs,
         broker::BrokerAdminCommand,
         cluster::{ClusterArgs, HELP as CLUSTER_HELP},
         consume::ConsumeArgs,
         demo::DemoArgs,
+        drill::DrillArgs,
         group::GroupCommand,
         partition::PartitionCommand,
         produce::ProduceArgs,
@@ -46,7 +48,7 @@ Exit codes:
   0   done
   1   failed (no broker there, refused, records lost)
   2   the command line or the configuration is wrong
-  10  asked, and the answer is: unhealthy";
+  10  asked, and the answer is: unhealthy, or not as fast as demanded";
 
 /// PubG1, a distributed, replicated, partitioned log.
 #[derive(Debug, Parser)]
@@ -117,9 +119,15 @@ pub enum Command {
     /// Load real data, kill the broker in the middle, and count what is lost
     #[command(after_help = crate::commands::demo::HELP)]
     Demo(DemoArgs),
+    /// Send on a schedule while something is broken, and say what each fault cost
+    #[command(after_help = crate::commands::drill::HELP)]
+    Drill(Box<DrillArgs>),
     /// Write while faults happen, and check every acknowledgement
     #[command(after_help = crate::commands::verify::HELP)]
     Verify(VerifyArgs),
+    /// Put a load on this or another system, and report how long records take
+    #[command(after_help = crate::commands::bench::HELP)]
+    Bench(Box<BenchArgs>),
     /// Show saved reports of bench and drill: text, one page, plots; compare several
     #[command(after_help = crate::commands::report::HELP)]
     Report(ReportArgs),

@@ -38,6 +38,17 @@ pub struct ClusterLaunch {
     pub arguments: Vec<String>,
 }
 
+/// Where a broker listens, and what starts it there.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// What stands before the program: `ip netns exec NAME`.
+    pub before: Vec<OsString>,
+    /// Where clients reach it.
+    pub http: SocketAddr,
+    /// Where other brokers reach it.
+    pub rpc: SocketAddr,
+}
+
 /// One broker of the cluster: its place, and its process when there is one.
 #[derive(Debug)]
 pub struct Node {
@@ -66,21 +77,31 @@ impl ClusterLaunch {
         let count = usize::try_from(self.brokers).unwrap_or(0);
         let ports = free_ports(count * 2)?;
         let (http, rpc) = ports.split_at(count);
-        let voters: Vec<String> = rpc.iter().enumerate().map(|(id, address)| format!("{id}@{address}")).collect();
-        let voters = voters.join(",");
+        let places = http.iter().zip(rpc).map(|(http, rpc)| Place { before: Vec::new(), http: *http, rpc: *rpc });
+        self.start_at(places.collect()).await
+    }
+
+    /// Starts a broker in each of these places and waits until each is ready.
+    ///
+    /// # Errors
+    /// A broker that does not start.
+    pub async fn start_at(&self, places: Vec<Place>) -> Result<ClusterProcess, CommandError> {
+        let voters: Vec<String> =
+            (0..).zip(&places).map(|(id, place): (u32, _)| format!("{id}@{}", place.rpc)).collect();
+        let (alone, voters) = (places.len() == 1, voters.join(","));
         let mut nodes = Vec::new();
-        for (id, (http, rpc)) in (0..).zip(http.iter().zip(rpc)) {
+        for (id, place) in (0..).zip(places) {
             let mut arguments = vec!["--node-id".to_owned(), id.to_string()];
-            if count > 1 {
-                arguments.extend(["--rpc".to_owned(), rpc.to_string(), "--voters".to_owned(), voters.clone()]);
+            if !alone {
+                arguments.extend(["--rpc".to_owned(), place.rpc.to_string(), "--voters".to_owned(), voters.clone()]);
             }
             arguments.extend(self.arguments.iter().cloned());
             nodes.push(Node {
                 id,
-                client: Client::new(&format!("http://{http}"))?,
-                http: *http,
+                client: Client::new(&format!("http://{}", place.http))?,
+                http: place.http,
                 launch: Launch {
-                    program: self.program.clone(),
+                    program: place.before.into_iter().chain(self.program.iter().cloned()).collect(),
                     data_dir: self.directory.join(format!("broker-{id}")),
                     log: self.directory.join(format!("broker-{id}.log")),
                     arguments,

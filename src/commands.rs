@@ -1,10 +1,12 @@
 //! The commands, each in its file.
 
+pub mod bench;
 pub mod broker;
 pub mod cluster;
 pub mod config;
 pub mod consume;
 pub mod demo;
+pub mod drill;
 pub mod group;
 pub mod partition;
 pub mod produce;
@@ -58,6 +60,8 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
         Command::Stream(StreamCommand::Local(command)) => stream::run_here(terminal, command),
         Command::Stream(StreamCommand::Cluster(command)) => block_on(stream::run(&client()?, terminal, command)),
         Command::Demo(args) => block_on(demo::run(terminal, args)),
+        Command::Drill(args) => drill::run(terminal, &args),
+        Command::Bench(args) => block_on(bench::run(&broker, terminal, *args)),
         Command::Verify(args) => block_on(verify::run(&broker, terminal, args)),
         Command::Report(args) => report::run(terminal, &args),
     }

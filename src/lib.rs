@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod consumer;
 pub mod demo;
+pub mod drill;
 pub mod error;
 pub mod input;
 pub mod launcher;

@@ -19,7 +19,7 @@ pub mod reader;
 pub mod report;
 pub mod writer;
 
-mod collector;
+pub(crate) mod collector;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -204,7 +204,7 @@ pub async fn run(
 }
 
 /// The topic, led everywhere; answers where its partitions end.
-async fn prepare(plan: &Plan, brokers: &Brokers) -> Result<Vec<u64>, CommandError> {
+pub(crate) async fn prepare(plan: &Plan, brokers: &Brokers) -> Result<Vec<u64>, CommandError> {
     let client = brokers.together()?;
     match client.topic(&plan.topic).await {
         Ok(_) => {}

@@ -27,6 +27,12 @@ fn unreachable_histogram() -> Histogram<u64> {
 }
 
 impl Times {
+    /// Of nothing, with room for nothing; it grows when something comes.
+    #[must_use]
+    pub(crate) fn nothing() -> Self {
+        Self(unreachable_histogram())
+    }
+
     /// One record took so long.
     pub fn record(&mut self, ns: u64) {
         self.0.saturating_record(ns);

@@ -9,6 +9,13 @@
 #[cfg(test)]
 extern crate self as pubg1_bench;
 
+mod environment;
+mod wall_clock;
+
+pub mod engine;
 pub mod latency;
+pub mod process_cost;
 pub mod report;
 pub mod target;
+pub mod targets;
+pub mod threshold;

@@ -3,7 +3,7 @@
 //! Every system gets the same messages in the same batches at the same times; how it carries them is
 //! its own business, with its client's best means.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -11,12 +11,17 @@ use serde::{Deserialize, Serialize};
 /// Bytes at the start of every payload: when the record was due, then its number.
 pub const STAMP_BYTES: usize = 16;
 
+/// Bits of a record's number below the mark of its run, by which a run knows its own records.
+pub const RUN_SHIFT: u32 = 40;
+
 /// A record that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
     /// When it was to be sent, in nanoseconds since the run began.
     pub due_ns: u64,
-    /// Its number among those of its publisher.
+    /// The same in milliseconds since 1970: the record's own timestamp, where the system has one.
+    pub timestamp_ms: i64,
+    /// Its number among those of its publisher; the bits from [`RUN_SHIFT`] on are the run's mark.
     pub number: u64,
     /// Its key's number, of as many as were asked for; `None`: it has no key.
     pub key: Option<u32>,
@@ -160,6 +165,11 @@ pub trait Publisher: Send {
     fn flush(&mut self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
+
+    /// Failures since the last call that the client overcame by itself, by kind.
+    fn overcome(&mut self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
 }
 
 /// Receives records.
@@ -170,6 +180,11 @@ pub trait Subscriber: Send {
         wait: Duration,
         each: &'a mut (dyn FnMut(&[u8]) + Send),
     ) -> BoxFuture<'a, Result<(), TargetError>>;
+
+    /// Commits what was received, where the system keeps that, and leaves its group.
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 #[cfg(test)]
@@ -178,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_payload_says_when_it_was_due_whatever_its_size() {
-        let message = Message { due_ns: 1_234_567_890, number: 42, key: None };
+        let message = Message { due_ns: 1_234_567_890, timestamp_ms: 0, number: 42, key: None };
         for size in [16, 17, 100, 1024] {
             let mut payload = vec![b' '; size];
             message.write(&[b'x'; 2000], &mut payload);

@@ -197,6 +197,7 @@ pub(super) fn record(recorder: &Recorder, delivery: &Delivery) {
         number: base.get(),
         count: delivery.tags.len() as u64,
         broker: 0,
+        due_us: None,
         start_us: end_us.saturating_sub(micros(delivery.latency)),
         end_us,
         outcome: Outcome::Acknowledged {

@@ -90,7 +90,7 @@ pub struct Availability {
     pub gaps: Vec<Gap>,
     /// The gaps in which a partition changed its leader, whatever the reason was.
     pub leader_changes: Quantiles,
-    /// From a record's first attempt to its acknowledgement.
+    /// From a record's first attempt, or from when a schedule wanted it sent, to its acknowledgement.
     pub latency: Quantiles,
     /// The attempts that were acknowledged.
     pub attempt_latency: Quantiles,
@@ -118,10 +118,10 @@ struct Delivered<'a> {
 
 /// An acknowledgement, for the gaps.
 #[derive(Clone, Copy)]
-struct Ack {
-    at_us: Micros,
-    epoch: Option<u32>,
-    leader: Option<u32>,
+pub(crate) struct Ack {
+    pub(crate) at_us: Micros,
+    pub(crate) epoch: Option<u32>,
+    pub(crate) leader: Option<u32>,
 }
 
 /// Measures a run.
@@ -132,7 +132,8 @@ pub fn measure(history: &History) -> Availability {
     let mut acks: BTreeMap<u32, Vec<Ack>> = BTreeMap::new();
     let mut measured = Availability::default();
     for write in &history.writes {
-        let begun_us = *first_attempt.entry((write.producer, write.partition, write.number)).or_insert(write.start_us);
+        let begun_us = write.due_us.unwrap_or(write.start_us);
+        let begun_us = *first_attempt.entry((write.producer, write.partition, write.number)).or_insert(begun_us);
         match &write.outcome {
             Outcome::Acknowledged { epoch, leader, .. } => {
                 delivered.push(Delivered { begun_us, write });
@@ -240,14 +241,14 @@ fn cost(
 
 /// Until the first acknowledgement by a newer leader. A broker that was only paused may lead on:
 /// then what a later fault brought about is not this one's.
-fn failover_us(at_us: Micros, epoch: u32, next_us: Micros, acks: &[Ack]) -> Option<Micros> {
+pub(crate) fn failover_us(at_us: Micros, epoch: u32, next_us: Micros, acks: &[Ack]) -> Option<Micros> {
     let later = || acks.iter().filter(|ack| ack.at_us >= at_us);
     let newer = later().find(|ack| ack.epoch.is_some_and(|newer| newer > epoch))?.at_us;
     let led_on = later().any(|ack| ack.epoch == Some(epoch) && ack.at_us >= at_us.saturating_add(LED_ON_US));
     (newer < next_us || !led_on).then(|| newer - at_us)
 }
 
-fn quantiles(values_us: impl Iterator<Item = (u64, u64)>) -> Quantiles {
+pub(crate) fn quantiles(values_us: impl Iterator<Item = (u64, u64)>) -> Quantiles {
     let Ok(mut histogram) = Histogram::<u64>::new_with_bounds(1, LATENCY_US_MAX, 3) else {
         return Quantiles::default();
     };
@@ -292,7 +293,7 @@ mod tests {
     use crate::verify::history::Led;
 
     fn write(number: u64, start_us: Micros, end_us: Micros, outcome: Outcome) -> Write {
-        Write { producer: 0, partition: 0, number, count: 10, broker: 0, start_us, end_us, outcome }
+        Write { producer: 0, partition: 0, number, count: 10, broker: 0, due_us: None, start_us, end_us, outcome }
     }
 
     fn acknowledged(epoch: u32, leader: u32) -> Outcome {

@@ -16,7 +16,7 @@ use super::history::{Entry, History, Outcome};
 use crate::error::CommandError;
 
 /// The task that keeps everything. It ends when nobody can record any more.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     task: JoinHandle<io::Result<History>>,
     acknowledged: watch::Receiver<u64>,
     path: PathBuf,
@@ -24,7 +24,7 @@ pub(super) struct Collector {
 
 impl Collector {
     /// Begins.
-    pub(super) fn start(
+    pub(crate) fn start(
         mut entries: mpsc::UnboundedReceiver<Entry>,
         path: Option<&Path>,
         bar: ProgressBar,
@@ -57,12 +57,12 @@ impl Collector {
     }
 
     /// How many records are acknowledged.
-    pub(super) fn acknowledged(&self) -> watch::Receiver<u64> {
+    pub(crate) fn acknowledged(&self) -> watch::Receiver<u64> {
         self.acknowledged.clone()
     }
 
     /// Everything, when nobody records any more.
-    pub(super) async fn finish(self) -> Result<History, CommandError> {
+    pub(crate) async fn finish(self) -> Result<History, CommandError> {
         match self.task.await {
             Ok(Ok(history)) => Ok(history),
             Ok(Err(source)) => Err(CommandError::File { action: "write", path: self.path, source }),

@@ -9,6 +9,8 @@ use pubg1_model::GroupId;
 
 use super::groups::Freezer;
 
+pub(crate) use describe::led_by;
+pub(crate) use run::{Begun, State};
 pub use run::{FaultRunner, Happening};
 
 /// Whom a fault hits.
@@ -130,7 +132,7 @@ fn read_step(step: &str) -> Option<Step> {
     }
 }
 
-fn read_target(words: &[&str]) -> Option<Target> {
+pub(crate) fn read_target(words: &[&str]) -> Option<Target> {
     match words {
         ["leader"] => Some(Target::Leader(None)),
         ["leader", partition] => partition.parse().ok().map(|partition| Target::Leader(Some(partition))),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::brokers::Brokers;
 use crate::client::{Client, ClientError, reply::HealthReply};
 
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(10);
 /// A broker that is paused takes connections and answers nothing.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -150,6 +150,9 @@ pub struct Write {
     pub count: u64,
     /// Which broker was asked.
     pub broker: u32,
+    /// When the first record was to be sent, where a schedule said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_us: Option<Micros>,
     /// When the request was made.
     pub start_us: Micros,
     /// When its outcome was known.
@@ -363,6 +366,7 @@ mod tests {
                 number: 0,
                 count: 3,
                 broker: 1,
+                due_us: Some(4),
                 start_us: 5,
                 end_us: 9,
                 outcome: Outcome::Acknowledged { offset: 0, epoch: Some(4), leader: Some(1), duplicate: false },

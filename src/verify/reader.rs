@@ -91,7 +91,7 @@ pub async fn run(reading: Reading, mut stop: watch::Receiver<bool>, mut dice: Di
 impl Reading {
     /// Goes on where it was.
     async fn follow(&self, partition: usize, position: &mut u64, dice: &mut Dice) {
-        if let Some(read) = self.read(partition, *position, WAIT, dice).await
+        if let Some(read) = self.read(partition, *position, WAIT, self.brokers.any(dice)).await
             && let Some(last) = read.runs.last()
         {
             *position = last.offset + last.count;
@@ -103,13 +103,13 @@ impl Reading {
         let first = self.first_offsets.get(partition).copied().unwrap_or(0);
         let from = first + dice.below(position.saturating_sub(first));
         if from < position {
-            drop(self.read(partition, from, Duration::ZERO, dice).await);
+            drop(self.read(partition, from, Duration::ZERO, self.brokers.any(dice)).await);
         }
     }
 
-    async fn read(&self, partition: usize, from: u64, wait: Duration, dice: &mut Dice) -> Option<Read> {
+    /// Asks this broker once, and puts its answer down. `None`: there was no answer of use.
+    pub(crate) async fn read(&self, partition: usize, from: u64, wait: Duration, broker: u32) -> Option<Read> {
         let number = u32::try_from(partition).unwrap_or(u32::MAX);
-        let broker = self.brokers.any(dice);
         let client = self.brokers.client(broker);
         let start_us = self.recorder.now_us();
         let fetch = client.fetch(&self.topic, PartitionId(number), Offset::new(from), READ_BYTES, wait);

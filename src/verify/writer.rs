@@ -13,7 +13,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     brokers::{Brokers, Dice},
     clock::Recorder,
-    history::{Entry, Outcome, RecordId, Write},
+    history::{Entry, Micros, Outcome, RecordId, Write},
     payload::Payload,
 };
 use crate::{
@@ -129,7 +129,7 @@ impl Lane {
         let mut number = 0;
         let mut next = Instant::now();
         while matches!(*self.course.borrow(), Course::Go) {
-            if !self.deliver(number).await? {
+            if !self.deliver(number, self.writing.batch, None).await? {
                 return Ok(());
             }
             number += self.writing.batch;
@@ -146,10 +146,14 @@ impl Lane {
         Ok(())
     }
 
-    /// Repeats one request until it is acknowledged; `false` when time is over before.
-    async fn deliver(&mut self, number: u64) -> Result<bool, CommandError> {
+    /// Repeats one request, of so many records from this one on, until it is acknowledged; `false` when time is over
+    /// before.
+    ///
+    /// # Errors
+    /// A record that cannot be encoded, or is refused for good.
+    pub async fn deliver(&mut self, number: u64, count: u64, due_us: Option<Micros>) -> Result<bool, CommandError> {
         let first = RecordId { producer: self.producer, partition: self.partition, number };
-        let batch = self.encode(first)?;
+        let batch = self.encode(first, count)?;
         let mut backoff = BACKOFF_FIRST;
         let mut conflicts = 0;
         loop {
@@ -168,8 +172,7 @@ impl Lane {
             let end_us = self.writing.recorder.now_us();
             let stored = matches!(outcome, Outcome::Acknowledged { .. });
             let RecordId { producer, partition, number } = first;
-            let count = self.writing.batch;
-            let write = Write { producer, partition, number, count, broker, start_us, end_us, outcome };
+            let write = Write { producer, partition, number, count, broker, due_us, start_us, end_us, outcome };
             self.writing.recorder.record(Entry::Write(write));
             if let Some(error) = fatal {
                 return Err(error.into());
@@ -205,10 +208,10 @@ impl Lane {
         self.identity.map(|identity| ProducerIdentity { sequence, ..identity })
     }
 
-    fn encode(&self, first: RecordId) -> Result<ValidBatch, CommandError> {
+    fn encode(&self, first: RecordId, count: u64) -> Result<ValidBatch, CommandError> {
         let refuse = |error| CommandError::Failed(format!("a record cannot be encoded: {error}"));
         let mut builder = BatchBuilder::new(Compression::None);
-        for index in 0..self.writing.batch {
+        for index in 0..count {
             let value = self.writing.payload.encode(first.plus(index));
             let record = NewRecord { timestamp_ms: TIMESTAMP_MS, key: None, value: Some(&value), headers: &[] };
             builder.push(&record).map_err(refuse)?;

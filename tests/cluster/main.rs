@@ -8,6 +8,7 @@
 
 mod demo;
 mod disks;
+mod drill;
 mod failover;
 mod forming;
 mod groups;

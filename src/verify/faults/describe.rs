@@ -62,7 +62,7 @@ pub(super) fn succession(new: &[NewLeader], missing: &[u32]) -> String {
 }
 
 /// What one of these brokers leads.
-pub(super) fn led_by(topic: &TopicReply, brokers: &[u32]) -> Vec<Led> {
+pub(crate) fn led_by(topic: &TopicReply, brokers: &[u32]) -> Vec<Led> {
     let leads = |leader: i64| u32::try_from(leader).is_ok_and(|leader| brokers.contains(&leader));
     let partitions = topic.partitions.iter().filter(|partition| leads(partition.leader));
     partitions.map(|partition| Led { partition: partition.partition.0, epoch: partition.leader_epoch }).collect()

@@ -74,6 +74,11 @@ impl<'a> FaultRunner<'a> {
         Self { groups, ..self }
     }
 
+    /// Whom the faults hit.
+    pub(crate) fn cluster(&mut self) -> &mut ClusterProcess {
+        self.cluster
+    }
+
     /// Carries the plan out.
     ///
     /// # Errors
@@ -202,7 +207,7 @@ impl<'a> FaultRunner<'a> {
     }
 
     /// Puts the fault down as it begins, and returns what it is.
-    fn begin(&self, verb: &str, brokers: &[u32], before: &State) -> Begun {
+    pub(crate) fn begin(&self, verb: &str, brokers: &[u32], before: &State) -> Begun {
         let led = led_by(&before.topic, brokers);
         let controller = before.controller.is_some_and(|controller| brokers.contains(&controller));
         let what = deed(verb, brokers, controller, &led);
@@ -255,7 +260,7 @@ impl<'a> FaultRunner<'a> {
     }
 
     /// Whom a target names now, and how the cluster stands before anything is done.
-    async fn choose(&mut self, target: Target) -> Result<(Vec<u32>, State), CommandError> {
+    pub(crate) async fn choose(&mut self, target: Target) -> Result<(Vec<u32>, State), CommandError> {
         let target = match target {
             Target::Any => {
                 let targets = [Target::Leader(None), Target::Follower(None), Target::Controller, Target::Two];
@@ -362,9 +367,10 @@ fn said_of(verb: &str, target: Target) -> String {
     if target == Target::Coordinator { format!("{verb} a coordinator,") } else { verb.to_owned() }
 }
 
-struct State {
-    topic: TopicReply,
-    controller: Option<u32>,
+/// How a cluster stands before something is done to it.
+pub(crate) struct State {
+    pub(crate) topic: TopicReply,
+    pub(crate) controller: Option<u32>,
     coordinator: Option<u32>,
 }
 
@@ -375,9 +381,10 @@ impl State {
     }
 }
 
-struct Begun {
-    what: String,
-    at: Instant,
+/// A fault that was put down.
+pub(crate) struct Begun {
+    pub(crate) what: String,
+    pub(crate) at: Instant,
 }
 
 fn replicas(topic: &TopicReply, partition: u32) -> Vec<u32> {

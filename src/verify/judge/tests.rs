@@ -40,6 +40,7 @@ fn history() -> History {
                     number: batch * BATCH,
                     count: BATCH,
                     broker: 0,
+                    due_us: None,
                     start_us,
                     end_us: start_us + 50,
                     outcome: acknowledged(offset, epoch, leader),

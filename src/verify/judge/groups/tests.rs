@@ -51,6 +51,7 @@ fn history() -> History {
             number: 0,
             count: END,
             broker: 0,
+            due_us: None,
             start_us: 0,
             end_us: 0,
             outcome,

@@ -1,0 +1,219 @@
+//! `pubg1 bench`.
+
+mod command_line;
+mod live;
+mod output;
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use pubg1_bench::{
+    engine::{self, Search},
+    report::{Environment, Report},
+    target::{Description, Target, TargetError, Topic},
+    targets::{self, Options},
+};
+
+use super::demo::interrupted;
+use crate::{
+    cluster_process::{ClusterLaunch, ClusterProcess},
+    demo,
+    error::CommandError,
+    terminal::Terminal,
+};
+pub use command_line::{BenchArgs, HELP};
+use command_line::{Plan, Rate};
+use live::Live;
+
+/// A topic that gives nothing more for so long was read to its end.
+const CATCH_UP_PATIENCE: Duration = Duration::from_secs(2);
+/// Where a search begins that was given no rate.
+const RAMP_FIRST_RATE: f64 = 1000.0;
+/// How close the highest rate is searched for.
+const RAMP_PRECISION: f64 = 1.1;
+const RAMP_STEPS_MAX: u32 = 30;
+
+/// Puts a load on a system and reports.
+///
+/// # Errors
+/// [`CommandError::Unhealthy`] when a threshold was met, and whatever keeps the run from taking place.
+pub async fn run(broker: &str, terminal: Terminal, args: BenchArgs) -> Result<(), CommandError> {
+    let plan = Plan::of(&args, broker)?;
+    let running = async {
+        match args.cluster {
+            Some(brokers) => on_own_cluster(&args, plan, brokers, terminal).await,
+            None => measure(&args, &plan, terminal).await,
+        }
+    };
+    // Dropping the run ends its threads and its brokers: after Ctrl-C and SIGTERM too.
+    let report = tokio::select! {
+        report = running => report?,
+        () = interrupted() => return Err(CommandError::Failed("interrupted".to_owned())),
+    };
+    output::write(&report, &args, terminal)?;
+    let failed: Vec<String> = report
+        .thresholds
+        .iter()
+        .filter(|threshold| threshold.failed)
+        .map(|threshold| format!("{}: {}", threshold.text, threshold.measured))
+        .collect();
+    if failed.is_empty() { Ok(()) } else { Err(CommandError::Unhealthy(failed.join("; "))) }
+}
+
+async fn on_own_cluster(
+    args: &BenchArgs,
+    mut plan: Plan,
+    brokers: u32,
+    terminal: Terminal,
+) -> Result<Report, CommandError> {
+    // Removed when this ends, if nobody said where the data shall be.
+    let temporary;
+    let directory: PathBuf = match &args.data_dir {
+        Some(directory) => directory.clone(),
+        None => {
+            let failed = |error: io::Error| CommandError::Failed(format!("cannot make a temporary directory: {error}"));
+            temporary = tempfile::Builder::new().prefix("pubg1-bench-").tempdir().map_err(failed)?;
+            temporary.path().to_owned()
+        }
+    };
+    std::fs::create_dir_all(&directory).map_err(|source| {
+        let path = directory.clone();
+        CommandError::File { action: "create", path, source }
+    })?;
+    let launch = ClusterLaunch {
+        program: vec![demo::this_program()?.into()],
+        directory,
+        brokers,
+        arguments: vec!["--flush".to_owned(), args.flush.clone()],
+    };
+    let cluster = launch.start().await?;
+    plan.target = cluster.urls().join(",");
+    plan.options.flush = Some(args.flush.clone());
+    plan.topic.replicas = plan.topic.replicas.min(brokers);
+    plan.workload.processes.extend(processes(&cluster));
+    let report = measure(args, &plan, terminal).await?;
+    cluster.end().await?;
+    Ok(report)
+}
+
+/// The brokers' processes by their names.
+fn processes(cluster: &ClusterProcess) -> Vec<(String, u32)> {
+    cluster.nodes().iter().filter_map(|node| Some((format!("broker {}", node.id), node.pid()?))).collect()
+}
+
+/// Opens the target, runs, and fills the report.
+async fn measure(args: &BenchArgs, plan: &Plan, terminal: Terminal) -> Result<Report, CommandError> {
+    let target: Arc<dyn Target> = Arc::from(open(&plan.target, &plan.options)?);
+    let description = target.prepare(&plan.topic).await.map_err(failed)?;
+    let measured = drive(args, plan, &target, terminal).await;
+    // What was made for the run goes, whatever became of it.
+    let cleaned = if args.topic.is_none() { target.clean(&plan.topic).await } else { Ok(()) };
+    let mut report = measured?;
+    if let Err(error) = cleaned {
+        terminal.note(&format!("topic {} could not be removed: {error}", plan.topic.name));
+    }
+    describe(&mut report, args, plan, description);
+    report.thresholds = args.fail_if.iter().map(|threshold| threshold.judge(&report)).collect();
+    Ok(report)
+}
+
+fn open(url: &str, options: &Options) -> Result<Box<dyn Target>, CommandError> {
+    targets::open(url, options).map_err(|error| match error {
+        TargetError::Unsupported(reason) => CommandError::Usage(reason),
+        error => failed(error),
+    })
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failed(error: TargetError) -> CommandError {
+    CommandError::Failed(error.to_string())
+}
+
+/// The load itself: one run, or as many as a search takes.
+async fn drive(
+    args: &BenchArgs,
+    plan: &Plan,
+    target: &Arc<dyn Target>,
+    terminal: Terminal,
+) -> Result<Report, CommandError> {
+    let (topic, workload) = (&plan.topic, &plan.workload);
+    let live = Live::new(terminal, workload);
+    let mut report = match &args.ramp {
+        Some(objective) => {
+            let first = workload.rate.unwrap_or(RAMP_FIRST_RATE);
+            let search = Search::new(objective.clone(), first, RAMP_PRECISION, RAMP_STEPS_MAX);
+            let (ramp, best) = engine::ramp(target, topic, workload, search, &live).await.map_err(failed)?;
+            let mut report = best.map(|(_, measured)| measured.report()).unwrap_or_default();
+            report.ramp = Some(ramp);
+            report
+        }
+        None => engine::run(target, topic, workload, &live).await.map_err(failed)?.report(),
+    };
+    live.finish();
+    if args.catch_up {
+        let everything = u64::MAX;
+        let caught_up = engine::catch_up(target, topic, everything, CATCH_UP_PATIENCE).await;
+        report.catch_up = Some(caught_up.map_err(failed)?);
+    }
+    Ok(report)
+}
+
+fn describe(report: &mut Report, args: &BenchArgs, plan: &Plan, description: Description) {
+    report.title = format!("bench of {}", description.name);
+    report.command = args.command();
+    report.environment = Environment::here();
+    report.settings = plan.settings(args, &description);
+    report.system = description;
+}
+
+/// A topic for this run alone.
+fn fresh_topic() -> String {
+    format!("bench-{:016x}", crate::verify::brokers::Dice::any_seed())
+}
+
+impl Plan {
+    /// What the arguments mean.
+    fn of(args: &BenchArgs, broker: &str) -> Result<Self, CommandError> {
+        let partitions = args.partitions.unwrap_or_else(|| args.partition.map_or(1, |partition| partition + 1));
+        if let Some(partition) = args.partition.filter(|partition| *partition >= partitions) {
+            return Err(CommandError::Usage(format!("there is no partition {partition} of {partitions}")));
+        }
+        let greedy = matches!(args.rate, Rate::Max);
+        if greedy && args.closed_loop {
+            return Err(CommandError::Usage(
+                "--rate max is a closed loop of its own; --closed-loop needs a rate".to_owned(),
+            ));
+        }
+        if args.catch_up && args.target.as_deref().is_some_and(|target| target.starts_with("sink")) {
+            return Err(CommandError::Usage("the sink keeps nothing that could be read again".to_owned()));
+        }
+        let topic = Topic {
+            name: args.topic.clone().unwrap_or_else(fresh_topic),
+            partitions,
+            partition: args.partition,
+            replicas: args.replicas,
+            record_bytes: args.record_bytes,
+            acks: args.acks.0,
+            group: args.group.clone(),
+        };
+        Ok(Self {
+            target: args.target.clone().unwrap_or_else(|| with_scheme(broker)),
+            options: Options {
+                surface: args.surface,
+                in_flight: args.in_flight,
+                delivery_timeout: args.delivery_timeout,
+                flush: None,
+            },
+            workload: args.workload(),
+            topic,
+        })
+    }
+}
+
+/// `--broker` may leave the scheme out, for each of its brokers.
+fn with_scheme(brokers: &str) -> String {
+    let url = |broker: &str| match broker.trim() {
+        url if url.contains("://") => url.to_owned(),
+        host => format!("http://{host}"),
+    };
+    brokers.split(',').map(url).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,120 @@
+//! Drills: faults on a schedule under load, what each cost, and plans that are refused before anything is started.
+
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+
+use pubg1_bench::report::{FaultOutcome, Report};
+
+use crate::harness::{program, turn};
+
+/// The seed's plan in a hurry.
+const PLAN: &str = "\
+# a leader, then a follower
+rate 200
+duration 9s
+at 1s: kill leader 0 for 1500ms
+at 5s: kill follower 0 for 1500ms
+";
+
+/// Runs `pubg1 drill` in this directory; its brokers and their data are below it.
+async fn drill(directory: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.arg("drill").args(words).env("TMPDIR", directory).current_dir(directory);
+    let output = tokio::task::spawn_blocking(move || command.output()).await;
+    output.expect("joined").expect("the program runs")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drill_says_in_which_order_and_when_a_cluster_gets_over_a_fault() {
+    let _turn = turn().await;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("mine.plan"), PLAN).expect("writable");
+    let words = "--plan mine.plan --warm-up 500ms --save saved.json --history run.jsonl -o json --fail-if lost>0 \
+                 --fail-if max>0ms";
+    let output = drill(directory.path(), &words.split(' ').collect::<Vec<_>>()).await;
+    assert_eq!(output.status.code(), Some(10), "a threshold was met, and no promise broken: {}", said(&output));
+    let report: Report = serde_json::from_slice(&output.stdout).expect("a report");
+    let saved = std::fs::read(directory.path().join("saved.json")).expect("it is kept");
+    assert_eq!(serde_json::from_slice::<Report>(&saved).expect("a report"), report);
+    let failed: Vec<bool> = report.thresholds.iter().map(|threshold| threshold.failed).collect();
+    assert_eq!(failed, [false, true], "{:?}", report.thresholds);
+
+    let drill = report.drill.expect("a drill's part");
+    let verdict = &drill.verdict;
+    assert_eq!((verdict.lost, verdict.moved, verdict.duplicated, verdict.broken.len()), (0, 0, 0, 0), "{verdict:#?}");
+    // The warm-up's records are judged, too.
+    assert_eq!(report.totals.acknowledged, 1_800, "200 each second: {:#?}", report.totals);
+    assert_eq!(verdict.acknowledged, 1_900, "{verdict:#?}");
+    assert_eq!(report.totals.consumed, 1_800, "what was acknowledged was received");
+
+    let [leader, follower] = &drill.faults[..] else { panic!("two faults: {:#?}", drill.faults) };
+    assert_eq!((leader.kind.as_str(), follower.kind.as_str()), ("kill leader", "kill follower"));
+    assert!(leader.at_s >= 1.0 && follower.at_s >= 5.0, "{:#?}", drill.faults);
+    let (elected, first_write) =
+        (time(leader, "elected", leader.elected_ms), time(leader, "write", leader.first_write_ms));
+    let detected = time(leader, "detected", leader.detected_ms);
+    // A leader may be seen in the look after the one in which a client already wrote to it.
+    assert!(detected <= elected && detected < 1_500.0 && first_write < 5_000.0, "{leader:#?}");
+    assert!(time(leader, "whole", leader.full_replicas_ms) >= 1_500.0, "not before it is back: {leader:#?}");
+    assert!(time(follower, "whole", follower.full_replicas_ms) >= 1_500.0, "{follower:#?}");
+    assert!(leader.unavailable_ms <= first_write + 2_000.0 && leader.unavailable_ms > 0.0, "{leader:#?}");
+    assert!(leader.errors.values().sum::<u64>() > 0, "somebody talked to the dead broker: {leader:#?}");
+    assert!(leader.p99_before_ms > 0.0 && leader.p99_during_ms > 0.0 && leader.p99_after_ms > 0.0, "{leader:#?}");
+    let marks: Vec<(f64, Option<f64>)> = report.marks.iter().map(|mark| (mark.at_s, mark.until_s)).collect();
+    assert_eq!(marks, [(leader.at_s, leader.until_s), (follower.at_s, follower.until_s)]);
+    // The checker comes to the same verdict from what was kept.
+    let check = Command::new(program()).args(["verify", "--check", "run.jsonl"]).current_dir(directory.path()).output();
+    assert!(check.expect("it runs").status.success());
+    let left: Vec<_> =
+        std::fs::read_dir(directory.path()).expect("readable").flatten().map(|file| file.file_name()).collect();
+    assert_eq!(left.len(), 3, "the brokers' data are gone: {left:?}");
+}
+
+fn time(fault: &FaultOutcome, what: &str, ms: Option<f64>) -> f64 {
+    ms.unwrap_or_else(|| panic!("{what}: {fault:#?}"))
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_carried_out_is_refused_before_anything_is_started() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(directory.path().join("bad.plan"), "rate 100\n\nat 5s: tickle leader for 1s\n").expect("writable");
+    for (words, reason) in [
+        (&["--plan", "bad.plan"][..], "line 3"),
+        (&["--plan", "no.plan"], "the plans are classic"),
+        (&["--duration", "3s"], "ends before the last fault"),
+        (&["--fail-if", "p99"], "is no comparison"),
+        (&["plans", "chaos"], "the plans are classic"),
+    ] {
+        let output = drill(directory.path(), words).await;
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", said(&output));
+        assert!(said(&output).contains(reason), "{words:?}: {}", said(&output));
+    }
+    // Nowhere but where root's programs are.
+    let mut command = Command::new(program());
+    command.args(["drill", "--plan", "power-cut"]).env("PATH", "/nowhere").env("TMPDIR", directory.path());
+    let output = command.output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("bash is not installed"), "{}", said(&output));
+    assert_eq!(std::fs::read_dir(directory.path()).expect("readable").count(), 1, "nothing was started");
+}
+
+#[tokio::test]
+async fn a_named_plan_is_printed_as_the_file_that_it_is() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let list = drill(directory.path(), &["plans", "-o", "json"]).await;
+    let list: Vec<serde_json::Value> = serde_json::from_slice(&list.stdout).expect("a list");
+    assert!(list.len() >= 12, "{list:?}");
+    for plan in &list {
+        let name = plan["name"].as_str().expect("a name");
+        let printed = drill(directory.path(), &["plans", name]).await;
+        let text = String::from_utf8(printed.stdout).expect("a text");
+        let read: Result<pubg1::drill::plan::DrillPlan, _> = text.parse();
+        assert_eq!(read.ok(), plan["plan"].as_str().expect("a plan").parse().ok(), "{text}");
+    }
+}
