@@ -89,7 +89,7 @@ step_streams() {
 
 # Reports in a browser: no error, no request, every plot there, no word over another one.
 step_browser() {
-    if ! type -P chromium chromium-browser google-chrome >/dev/null; then
+    if [[ -z $(type -P chromium chromium-browser google-chrome) ]]; then
         echo "browser: SKIPPED: Chromium is not installed (Debian: apt-get install chromium), so no report was looked at"
         return
     fi
