@@ -127,14 +127,18 @@ async fn every_route_carries_every_record_and_thresholds_set_the_exit_code() {
 
     let directory = tempfile::tempdir().expect("a temporary directory");
     let saved = directory.path().join("report.json");
-    let path = saved.to_str().expect("a path");
-    let output = short_run(&broker, &["--fail-if", "e2e.p99>0us", "--fail-if", "errors>0", "--save", path]).await;
+    let page = directory.path().join("report.html");
+    let files = ["--save", saved.to_str().expect("a path"), "--html", page.to_str().expect("a path")];
+    let output =
+        short_run(&broker, &[&["--fail-if", "e2e.p99>0us", "--fail-if", "errors>0"], &files[..]].concat()).await;
     assert_eq!(output.status.code(), Some(10), "a threshold was met");
     let report = report_of(&output);
     let failed: Vec<bool> = report.thresholds.iter().map(|threshold| threshold.failed).collect();
     assert_eq!(failed, [true, false]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("e2e.p99>0us"));
     assert_eq!(read(&saved), report);
+    let html = std::fs::read_to_string(&page).expect("a page");
+    assert!(html.contains("<svg") && html.contains("e2e.p99&gt;0us"), "{} bytes", html.len());
 }
 
 fn read(path: &Path) -> Report {
