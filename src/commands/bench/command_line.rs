@@ -122,7 +122,7 @@ pub struct BenchArgs {
     /// The only partition that is written to
     #[arg(long, value_name = "N", env = "PARTITION", help_heading = "Topic")]
     pub partition: Option<u32>,
-    /// Its replicas, if it is created; of one's own cluster at most as many as it has brokers
+    /// Its replicas, if it is created; at most as many as there are brokers
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=16), help_heading = "Topic")]
     pub replicas: u32,
     /// Consumers read as this group, and commit
