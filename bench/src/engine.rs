@@ -195,7 +195,7 @@ pub async fn run(
             phase.send_if_modified(|(phase, _)| std::mem::replace(phase, Phase::Over) != Phase::Over);
         }
     }
-    measured.finish(topic.record_bytes);
+    measured.finish(topic.record_bytes, workload.duration);
     Ok(measured)
 }
 

@@ -41,8 +41,11 @@ pub struct Report {
     pub load: Load,
     /// How many, how fast.
     pub totals: Totals,
-    /// Errors by their kind.
+    /// Records that failed, by why.
     pub errors: BTreeMap<String, u64>,
+    /// Attempts that failed and were repeated, by why.
+    #[serde(default)]
+    pub retries: BTreeMap<String, u64>,
     /// From when a record was due to its acknowledgement.
     pub response: Latency,
     /// From when it was sent to its acknowledgement.
@@ -197,8 +200,8 @@ pub struct RampStep {
     pub asked_rate: f64,
     /// That were acknowledged.
     pub rate: f64,
-    /// The value that the objective speaks of.
-    pub value: f64,
+    /// The value that the objective speaks of; `None`: nothing of it was measured.
+    pub value: Option<f64>,
     /// Whether it was kept.
     pub kept: bool,
     /// From due to acknowledged.

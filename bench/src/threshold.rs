@@ -142,6 +142,18 @@ fn milliseconds(text: &str) -> Option<f64> {
 }
 
 impl Threshold {
+    /// Whether it speaks of a time that shall be short: what a search for the highest rate can keep to.
+    #[must_use]
+    pub const fn is_objective(&self) -> bool {
+        matches!((self.metric, self.operator), (Metric::Time(..), Operator::Below | Operator::AtMost))
+    }
+
+    /// Whether it speaks of what consumers saw.
+    #[must_use]
+    pub const fn needs_consumers(&self) -> bool {
+        matches!(self.metric, Metric::Time(Times::EndToEnd, _) | Metric::Lost)
+    }
+
     /// What the run measured of it; `None`: nothing.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]

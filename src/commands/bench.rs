@@ -10,7 +10,8 @@ use pubg1_bench::{
     engine::{self, Search},
     report::{Environment, Report},
     target::{Description, Target, TargetError, Topic},
-    targets::{self, Options},
+    targets::{self, Options, pubg1::Surface},
+    threshold::Threshold,
 };
 
 use super::demo::interrupted;
@@ -76,14 +77,17 @@ async fn on_own_cluster(
         program: vec![demo::this_program()?.into()],
         directory,
         brokers,
-        arguments: vec!["--flush".to_owned(), args.flush.clone()],
+        arguments: vec!["--flush".to_owned(), args.flush().to_owned()],
     };
     let cluster = unless_interrupted(launch.start()).await?;
     plan.target = cluster.urls().join(",");
-    plan.options.flush = Some(args.flush.clone());
+    plan.options.flush = Some(args.flush().to_owned());
     plan.workload.processes.extend(processes(&cluster));
     let report = measure(args, &plan, terminal).await;
-    cluster.end().await?;
+    if let Err(error) = cluster.end().await {
+        // What was measured is worth more than a broker that did not end well.
+        terminal.note(&error.to_string());
+    }
     report
 }
 
@@ -151,8 +155,11 @@ async fn drive(
     live.finish();
     if args.catch_up {
         let everything = u64::MAX;
-        let caught_up = engine::catch_up(target, topic, everything, CATCH_UP_PATIENCE).await;
-        report.catch_up = Some(caught_up.map_err(failed)?);
+        match engine::catch_up(target, topic, everything, CATCH_UP_PATIENCE).await {
+            Ok(caught_up) => report.catch_up = Some(caught_up),
+            // The run itself was measured.
+            Err(error) => terminal.note(&format!("it could not be read again: {error}")),
+        }
     }
     Ok(report)
 }
@@ -185,6 +192,17 @@ impl Plan {
         }
         if args.catch_up && args.target.as_deref().is_some_and(|target| target.starts_with("sink")) {
             return Err(CommandError::Usage("the sink keeps nothing that could be read again".to_owned()));
+        }
+        let foreign = |target: &str| !target.starts_with("http://");
+        if args.surface != Surface::Batches && args.target.as_deref().is_some_and(foreign) {
+            return Err(CommandError::Usage("--surface is PubG1's; other systems have one route".to_owned()));
+        }
+        if args.ramp.as_ref().is_some_and(|objective| !objective.is_objective()) {
+            return Err(CommandError::Usage("--ramp keeps to a time that shall be short, as 'p99<20ms'".to_owned()));
+        }
+        let mut demands = args.fail_if.iter().chain(&args.ramp);
+        if args.consumers == 0 && demands.any(Threshold::needs_consumers) {
+            return Err(CommandError::Usage("without consumers nobody knows of e2e and lost".to_owned()));
         }
         let topic = Topic {
             name: args.topic.clone().unwrap_or_else(fresh_topic),

@@ -94,6 +94,7 @@ impl LoadShape {
             failed: 0,
             consumed: due,
             bytes_per_second: due as f64 * 100.0 / seconds,
+            ..report.totals
         };
         report.response = response.summary();
         report.service = service.summary();
@@ -298,7 +299,7 @@ pub(crate) fn ramp() -> Report {
         RampStep {
             asked_rate: f64::from(rate),
             rate: report.totals.rate,
-            value,
+            value: Some(value),
             kept: value < 20.0,
             response: report.response,
         }

@@ -20,6 +20,8 @@ pub struct Second {
     pub response: Times,
     /// From due to received, of the same.
     pub end_to_end: Times,
+    /// The times are gone; what the report says of them stays.
+    is_emptied: bool,
     /// Records that failed in it and failures that clients overcame in it, by kind.
     pub errors: BTreeMap<String, u64>,
 }
@@ -33,8 +35,10 @@ pub struct Measured {
     pub load: Load,
     /// How many, how fast.
     pub totals: Totals,
-    /// Errors by their kind.
+    /// Records that failed, by why.
     pub errors: BTreeMap<String, u64>,
+    /// Attempts that failed and were repeated, by why.
+    pub retries: BTreeMap<String, u64>,
     /// From due to acknowledged.
     pub response: Times,
     /// From sent to acknowledged.
@@ -55,6 +59,7 @@ impl Measured {
             load: if closed { Load::ClosedLoop } else { Load::OpenLoop },
             totals: Totals { asked_rate: workload.rate, ..Totals::default() },
             errors: BTreeMap::new(),
+            retries: BTreeMap::new(),
             response: Times::default(),
             service: Times::default(),
             end_to_end: (workload.consumers > 0).then(Times::default),
@@ -68,14 +73,18 @@ impl Measured {
         let second = self.seconds.entry(number).or_default();
         if let Some(times) = &part.response {
             self.response.add(times);
-            second.response.add(times);
+            if !second.is_emptied {
+                second.response.add(times);
+            }
         }
         if let Some(times) = &part.service {
             self.service.add(times);
         }
         if let (Some(all), Some(times)) = (&mut self.end_to_end, &part.end_to_end) {
             all.add(times);
-            second.end_to_end.add(times);
+            if !second.is_emptied {
+                second.end_to_end.add(times);
+            }
         }
         let failed: u64 = part.failed.values().sum();
         second.interval.acknowledged += part.acknowledged;
@@ -86,9 +95,12 @@ impl Measured {
         self.totals.acknowledged += part.acknowledged;
         self.totals.failed += failed;
         self.totals.consumed += part.consumed;
-        for (kind, count) in part.failed.into_iter().chain(part.overcome) {
-            *second.errors.entry(kind.clone()).or_default() += count;
-            *self.errors.entry(kind).or_default() += count;
+        let kept = [(part.failed, &mut self.errors), (part.overcome, &mut self.retries)];
+        for (kinds, all) in kept {
+            for (kind, count) in kinds {
+                *second.errors.entry(kind.clone()).or_default() += count;
+                *all.entry(kind).or_default() += count;
+            }
         }
         if part.last_acknowledged_ns > 0 {
             let zero = self.clock.warm_up_ns();
@@ -102,12 +114,16 @@ impl Measured {
             && let Some((_, oldest)) = self.seconds.iter_mut().rev().nth(SECONDS_KEPT)
         {
             (oldest.response, oldest.end_to_end) = (Times::nothing(), Times::nothing());
+            oldest.is_emptied = true;
         }
     }
 
-    /// The rates, once all parts are there.
+    /// The rates, once all parts are there. On a schedule the run is as long as that, or longer by what came later.
     #[allow(clippy::cast_precision_loss, reason = "fewer than 2^53 records")]
-    pub(super) fn finish(&mut self, record_bytes: usize) {
+    pub(super) fn finish(&mut self, record_bytes: usize, duration: std::time::Duration) {
+        if self.load == Load::OpenLoop {
+            self.totals.seconds = self.totals.seconds.max(duration.as_secs_f64());
+        }
         if self.totals.seconds > 0.0 {
             self.totals.rate = self.totals.acknowledged as f64 / self.totals.seconds;
             self.totals.bytes_per_second = self.totals.rate * record_bytes as f64;
@@ -132,13 +148,27 @@ impl Measured {
             load: self.load,
             totals: self.totals,
             errors: self.errors.clone(),
+            retries: self.retries.clone(),
             response: self.response.summary(),
             service: self.service.summary(),
             end_to_end: self.end_to_end.as_ref().map(Times::summary),
-            intervals: self.seconds.values().map(|second| second.interval).collect(),
+            intervals: self.intervals(),
             processes: self.processes.clone(),
             ..Report::default()
         }
+    }
+}
+
+impl Measured {
+    /// Every second, also those of which nothing is known because nothing happened.
+    #[allow(clippy::cast_precision_loss, reason = "seconds of a run")]
+    fn intervals(&self) -> Vec<Interval> {
+        let end = self.seconds.last_key_value().map_or(0, |(last, _)| last + 1);
+        let interval = |number: u64| match self.seconds.get(&number) {
+            Some(second) => second.interval,
+            None => Interval { at_s: number as f64, ..Interval::default() },
+        };
+        (0..end).map(interval).collect()
     }
 }
 
@@ -147,6 +177,9 @@ impl Second {
     fn sum_up(&mut self, number: u64) {
         let (response, interval) = (&self.response, &mut self.interval);
         interval.at_s = number as f64;
+        if self.is_emptied {
+            return;
+        }
         interval.response_mean_ms = response.mean_ms();
         interval.response_p50_ms = response.quantile_ms(0.5);
         interval.response_p95_ms = response.quantile_ms(0.95);

@@ -55,15 +55,14 @@ impl<'a> Publishing<'a> {
     /// Publishes until nothing is due any more and all is answered, or the limit for answers is over.
     pub(super) async fn run(mut self, publisher: &mut dyn Publisher) -> std::io::Result<()> {
         let limit_ns = self.shared.schedule.end_ns + nanoseconds(self.shared.workload.answer_limit);
+        let mut is_flushed = false;
         loop {
             self.send_due(publisher);
             let now_ns = self.clock.now_ns();
             self.recorder.hand_over(now_ns);
-            if self.lane.is_over(now_ns) {
-                publisher.flush().await;
-                if self.window.is_empty() {
-                    break;
-                }
+            let is_over = self.lane.is_over(now_ns);
+            if is_over && is_flushed && self.window.is_empty() {
+                break;
             }
             let has_room = self.window.len() < self.in_flight();
             let wake_ns = if has_room { self.next_send().unwrap_or(limit_ns) } else { limit_ns };
@@ -78,6 +77,7 @@ impl<'a> Publishing<'a> {
                         self.recorder.overcame(self.clock.now_ns(), overcome);
                     }
                 }
+                () = publisher.flush(), if is_over && !is_flushed => is_flushed = true,
                 waited = self.timer.until(wake) => waited?,
             }
             let now_ns = self.clock.now_ns();
@@ -87,9 +87,13 @@ impl<'a> Publishing<'a> {
             }
         }
         self.recorder.overcame(self.clock.now_ns(), publisher.overcome());
-        let never_sent = self.lane.waiting(self.shared.schedule.end_ns.saturating_sub(1));
-        let greedy = self.shared.schedule.rate.is_none();
-        self.recorder.finish(Told::Published { never_sent: if greedy { 0 } else { never_sent } });
+        let never_sent = match self.shared.schedule.rate {
+            Some(_) => self.lane.waiting(self.shared.schedule.end_ns.saturating_sub(1)),
+            None => 0,
+        };
+        self.recorder.never_sent(never_sent, self.clock.now_ns());
+        self.recorder.ended();
+        self.recorder.finish(Told::Published { never_sent });
         Ok(())
     }
 
@@ -178,7 +182,6 @@ impl<'a> Publishing<'a> {
     }
 
     fn give_up(&mut self, now_ns: u64) {
-        self.recorder.gave_up(now_ns);
         for dues in std::mem::take(&mut self.under_way).into_values() {
             self.recorder.failed(&dues, now_ns, NO_ANSWER);
         }

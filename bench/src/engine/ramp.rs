@@ -13,6 +13,9 @@ use crate::{
 /// A step whose rate falls short of what was asked by more than this has not kept to it.
 const RATE_SHARE: f64 = 0.99;
 
+/// Or the last acknowledgement comes later than this, in seconds: in short steps that is more.
+const LATE: f64 = 0.25;
+
 /// How a search goes.
 #[derive(Clone, Debug)]
 pub struct Search {
@@ -81,8 +84,12 @@ pub async fn ramp(
         let step = Workload { rate: Some(rate), ..workload.clone() };
         let measured = run(target, topic, &step, observer).await?;
         let report = measured.report();
-        let value = search.objective.value(&report).unwrap_or_default();
-        let complete = report.totals.failed == 0 && report.totals.rate >= rate * RATE_SHARE;
+        let value = search.objective.value(&report).filter(|value| value.is_finite());
+        // The last acknowledgement may come as late as the objective allows, and it is judged itself.
+        let complete = report.totals.failed == 0 && report.totals.acknowledged == report.totals.due;
+        let in_time =
+            report.totals.rate >= rate * RATE_SHARE || report.totals.seconds <= workload.duration.as_secs_f64() + LATE;
+        let complete = complete && in_time;
         let kept = complete && search.objective.holds(&report) == Some(true);
         steps.push(RampStep { asked_rate: rate, rate: report.totals.rate, value, kept, response: report.response });
         search.tried(rate, kept);

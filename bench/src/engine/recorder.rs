@@ -11,6 +11,9 @@ use super::{
 };
 use crate::latency::Times;
 
+/// Kind of an error: the window was full until the run ended.
+const NEVER_SENT: &str = "never sent";
+
 /// A part of what happened in one second, or to what was due in it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Part {
@@ -54,12 +57,20 @@ pub(super) struct Recorder {
     parts: BTreeMap<u64, Box<Part>>,
     last_handed_ns: u64,
     last_acknowledged_ns: Option<u64>,
+    last_failed_ns: Option<u64>,
     told: mpsc::UnboundedSender<Told>,
 }
 
 impl Recorder {
     pub(super) fn new(clock: Clock, told: mpsc::UnboundedSender<Told>) -> Self {
-        Self { clock, parts: BTreeMap::new(), last_handed_ns: 0, last_acknowledged_ns: None, told }
+        Self {
+            clock,
+            parts: BTreeMap::new(),
+            last_handed_ns: 0,
+            last_acknowledged_ns: None,
+            last_failed_ns: None,
+            told,
+        }
     }
 
     fn part(&mut self, ns: u64) -> Option<&mut Part> {
@@ -126,19 +137,34 @@ impl Recorder {
         }
     }
 
-    /// What is under way is not waited for any longer: it has been silent until now.
-    pub(super) fn gave_up(&mut self, now_ns: u64) {
-        self.last_acknowledged_ns.get_or_insert(0);
-        self.heard(now_ns);
+    /// Nothing more is waited for. Who last heard of a failure has heard no acknowledgement until then.
+    pub(super) fn ended(&mut self) {
+        if let Some(failed_ns) = self.last_failed_ns
+            && self.last_acknowledged_ns.is_none_or(|acknowledged_ns| acknowledged_ns < failed_ns)
+        {
+            self.last_acknowledged_ns.get_or_insert(0);
+            self.heard(failed_ns);
+        }
     }
 
     /// Records of a request failed.
     pub(super) fn failed(&mut self, dues: &Dues, now_ns: u64, kind: &str) {
+        self.last_failed_ns = Some(now_ns);
         let measured = self.measured(dues);
         if measured > 0
             && let Some(part) = self.part(now_ns)
         {
             *part.failed.entry(kind.to_owned()).or_default() += measured;
+        }
+    }
+
+    /// Records of the schedule were never sent: there was no room for them in time.
+    pub(super) fn never_sent(&mut self, count: u64, now_ns: u64) {
+        if count > 0 {
+            self.last_failed_ns = Some(now_ns);
+            if let Some(part) = self.part(now_ns) {
+                *part.failed.entry(NEVER_SENT.to_owned()).or_default() += count;
+            }
         }
     }
 

@@ -129,9 +129,9 @@ fn tiles(report: &Report) -> Vec<Tile> {
     if let Some(latency) = report.end_to_end.as_ref().filter(|latency| latency.count > 0) {
         tiles.push(tile("end to end, median", words::time(latency.p50_ms), beside(latency), Tone::Plain));
     }
-    let errors: u64 = report.errors.values().sum();
+    let retries: u64 = report.retries.values().sum();
     let tone = if totals.failed == 0 { Tone::Plain } else { Tone::Warning };
-    let failed = format!("{} failed attempts", words::count(errors));
+    let failed = format!("{} attempts repeated", words::count(retries));
     tiles.push(tile("records failed", words::count(totals.failed), failed, tone));
     if let Some(ramp) = &report.ramp {
         let highest = ramp.highest_rate.map_or("none".to_owned(), words::rate);

@@ -5,6 +5,8 @@ pub mod drilled;
 
 pub use self::compared::{compared, labels};
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Interval, Load, Mark, Report, words};
 use crate::latency::Latency;
 
@@ -123,11 +125,12 @@ fn totals(report: &Report) -> Table {
     say("rate asked for", totals.asked_rate.map_or("as much as possible".to_owned(), words::rate));
     say("rate acknowledged", words::rate(totals.rate));
     say("payload acknowledged", format!("{}/s", words::bytes(totals.bytes_per_second)));
-    say("time from the first record due to the last acknowledgement", words::seconds(totals.seconds));
+    say("time until the last acknowledgement", words::seconds(totals.seconds));
     say("records due", words::count(totals.due));
     say("sent", words::count(totals.sent));
     say("acknowledged", words::count(totals.acknowledged));
     say("failed", words::count(totals.failed));
+    say("longest time without an acknowledgement", words::time(totals.longest_silence_ms));
     say("consumed", words::count(totals.consumed));
     table
 }
@@ -171,9 +174,13 @@ fn latencies(report: &Report) -> Table {
 }
 
 fn errors(report: &Report) -> Table {
-    let mut table = Table::new("Errors", &["kind", "#attempts"]);
-    for (kind, count) in &report.errors {
-        table.row([kind.clone(), words::count(*count)]);
+    let mut table = Table::new("Errors", &["kind", "#records failed", "#attempts repeated"])
+        .note("Percentiles are of acknowledged records: what failed is in none of them.");
+    let kinds: BTreeSet<&String> = report.errors.keys().chain(report.retries.keys()).collect();
+    for kind in kinds {
+        let count =
+            |of: &BTreeMap<String, u64>| of.get(kind).map_or(words::NONE.to_owned(), |count| words::count(*count));
+        table.row([kind.clone(), count(&report.errors), count(&report.retries)]);
     }
     table
 }
@@ -225,7 +232,7 @@ fn ramp(report: &Report) -> Table {
             words::rate(step.asked_rate),
             words::rate(step.rate),
             ramp.objective.clone(),
-            words::number(step.value),
+            step.value.map_or(words::NONE.to_owned(), words::number),
             outcome.to_owned(),
         ];
         table.toned(tone, head.into_iter().chain(latency_cells(&step.response).into_iter().skip(1)));

@@ -53,9 +53,9 @@ pub struct BenchArgs {
     /// Start a cluster of so many brokers for the run
     #[arg(long, value_name = "N", help_heading = "System", value_parser = clap::value_parser!(u32).range(1..=16))]
     pub cluster: Option<u32>,
-    /// Flush policy of the cluster that is started: quorum or interval=MS
-    #[arg(long, value_name = "POLICY", default_value = "quorum", help_heading = "System")]
-    pub flush: String,
+    /// Flush policy of the cluster that is started: quorum or interval=MS [default: quorum]
+    #[arg(long, value_name = "POLICY", requires = "cluster", help_heading = "System")]
+    pub flush: Option<String>,
     /// Directory of the cluster that is started; it stays [default: a temporary one, removed at the end]
     #[arg(long, value_name = "DIR", requires = "cluster", help_heading = "System")]
     pub data_dir: Option<PathBuf>,
@@ -251,6 +251,11 @@ impl BenchArgs {
         }
     }
 
+    /// How the brokers of one's own cluster flush.
+    pub(super) fn flush(&self) -> &str {
+        self.flush.as_deref().unwrap_or("quorum")
+    }
+
     /// Every option by its name, as it would be written.
     fn options(&self) -> Vec<(&'static str, String)> {
         let time = |time: Duration| humantime::format_duration(time).to_string();
@@ -258,7 +263,7 @@ impl BenchArgs {
         vec![
             ("target", or_none(self.target.clone())),
             ("cluster", or_none(self.cluster.map(|brokers| brokers.to_string()))),
-            ("flush", self.flush.clone()),
+            ("flush", or_none(self.flush.clone())),
             ("data-dir", or_none(self.data_dir.as_ref().map(|path| path.display().to_string()))),
             ("surface", self.surface.to_string()),
             ("rate", self.rate.to_string()),
@@ -327,8 +332,8 @@ impl Plan {
         set("partitions", self.topic.partitions.to_string());
         set("replicas", description.replicas.to_string());
         set("batch", self.workload.batch_records.to_string());
-        if args.cluster.is_none() {
-            set("flush", String::new());
+        if args.cluster.is_some() {
+            set("flush", args.flush().to_owned());
         }
         settings.push(("closed-loop".to_owned(), args.closed_loop.to_string()));
         settings.push(("catch-up".to_owned(), args.catch_up.to_string()));

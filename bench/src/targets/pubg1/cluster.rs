@@ -130,13 +130,16 @@ impl Cluster {
 
     /// Asks who leads, unless somebody has just done so.
     pub(super) async fn learn(&self, topic: &str) -> Result<(), TargetError> {
+        let began = Instant::now();
         let mut last = self.learning.lock().await;
-        if last.is_some_and(|last| last.elapsed() < FRESH) {
+        // Whoever waited while another one asked has the answer, too.
+        if last.is_some_and(|last| last > began || last.elapsed() < FRESH) {
             return Ok(());
         }
+        let learned = self.learn_now(topic).await;
         // Failures, too, are not repeated at once by everybody who waits.
         *last = Some(Instant::now());
-        self.learn_now(topic).await
+        learned
     }
 
     /// Asks which brokers there are; answers how many.

@@ -159,7 +159,13 @@ impl Client {
             match tokio::time::timeout(wait, &mut answering).await {
                 Ok(answer) => return answer.map_err(|error| passing("connection lost", &error.to_string())),
                 Err(_) => {
-                    let _learned = self.cluster.learn(&self.topic).await;
+                    tokio::select! {
+                        biased;
+                        answer = &mut answering => {
+                            return answer.map_err(|error| passing("connection lost", &error.to_string()));
+                        }
+                        _learned = self.cluster.learn(&self.topic) => {}
+                    }
                     if self.cluster.leader(partition).is_some_and(|now| now.broker != leader.broker) {
                         return Err(passing("leader changed", "another broker leads before this one has answered"));
                     }

@@ -57,7 +57,7 @@ impl GroupSubscriber {
     async fn poll(&mut self, wait: Duration) -> Result<Answer, TargetError> {
         let (group, topic) = (&self.group, &self.topic);
         let mut request = Request::get(&format!(
-            "/groups/{group}/topics/{topic}/records?wait={}ms&max_bytes={FETCH_BYTES}&commit=auto&format=binary&session_timeout_ms={}",
+            "/groups/{group}/topics/{topic}/records?wait={}ms&max_bytes={FETCH_BYTES}&commit=auto&format=binary&auto_offset_reset=latest&session_timeout_ms={}",
             wait.as_millis(),
             SESSION.as_millis()
         ));
@@ -89,7 +89,10 @@ impl GroupSubscriber {
         let hosts = self.cluster.hosts();
         let host = hosts.get(self.turn % hosts.len().max(1)).ok_or_else(|| unreachable("", "there is no broker"))?;
         self.turn += 1;
-        let connection = Connection::open(host).await.map_err(|error| unreachable(host, &error.to_string()))?;
+        let connection = match tokio::time::timeout(PATIENCE, Connection::open(host)).await {
+            Ok(connection) => connection.map_err(|error| unreachable(host, &error.to_string()))?,
+            Err(_) => return Err(unreachable(host, "no connection in time")),
+        };
         Ok((Arc::clone(host), connection))
     }
 }
