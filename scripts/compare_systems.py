@@ -1,4 +1,4 @@
-"""The systems that scripts/compare puts side by side: how each is started on one machine, who leads, what it costs.
+"""The systems that scripts/compare puts side by side: how each is started on one machine, and who leads.
 
 Every node is a process of this script's own, on the loopback interface, with a directory of its own below the one that
 the script removes in the end. Services of the machine are neither used nor touched.
@@ -16,7 +16,6 @@ import urllib.request
 
 NODES = 3
 START_SECONDS = 90
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Missing(Exception):
@@ -67,8 +66,6 @@ class System:
         self.directory = pathlib.Path(directory)
         self.base = base_port
         self.processes = {}
-        self.peak = {}
-        self.before = {}
 
     def port(self, kind, node):
         """A port of a node: kinds are ten apart."""
@@ -99,17 +96,6 @@ class System:
         """The processes that do the work, by node."""
         return {node: process.pid for node, process in self.processes.items()}
 
-    def begin_cost(self):
-        """Processor time counts from now on."""
-        self.before = {pid: processor_seconds(pid) for pid in self.pids().values()}
-
-    def cost(self):
-        """Processor seconds since then, and the most memory that all nodes together had."""
-        used = sum(processor_seconds(pid) - before for pid, before in self.before.items())
-        for pid in self.pids().values():
-            self.peak[pid] = max(self.peak.get(pid, 0), peak_bytes(pid))
-        return used, sum(self.peak.values())
-
     def output(self):
         """The ends of what the nodes printed, for the person who looks for a failure."""
         ends = (file.read_text(errors="replace")[-1500:] for file in sorted(self.directory.glob("node-*/output")))
@@ -133,25 +119,6 @@ class System:
 def clean_environment():
     """Nothing of a setting of ours or of theirs that somebody has left in the environment."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PUBG1_", "RABBITMQ_", "ERL_"))}
-
-
-def processor_seconds(pid):
-    """User and system time of a process; one that is gone has used nothing more."""
-    try:
-        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return 0.0
-    fields = text[text.rindex(")") + 2:].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def peak_bytes(pid):
-    """The most memory that was resident."""
-    try:
-        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
 
 class PubG1(System):
@@ -182,11 +149,9 @@ class PubG1(System):
     def leader(self, topic):
         for node in range(NODES):
             try:
-                partitions = get_json(f"{self.url(node)}/topics/{topic}/partitions")
+                return self.pids()[get_json(f"{self.url(node)}/topics/{topic}/partitions")[0]["leader"]]
             except OSError:
                 continue
-            listed = partitions.get("partitions", partitions) if isinstance(partitions, dict) else partitions
-            return self.pids()[listed[0]["leader"]]
         raise Missing("no broker says who leads")
 
 
@@ -357,7 +322,7 @@ class Redis(System):
         for node in range(NODES):
             home = self.directory / f"node-{node}"
             command = [self.server, "--port", self.port(0, node), "--bind", "127.0.0.1", "--dir", home, "--save", "",
-                       "--appendonly", "yes", "--appendfsync", "everysec"]
+                       "--appendonly", "yes", "--appendfsync", "everysec", "--repl-diskless-sync-delay", 0]
             self.spawn(node, command + (["--replicaof", "127.0.0.1", self.port(0, 0)] if node else []))
         wait_until("Redis has its replicas", self.is_ready)
 

@@ -1,4 +1,4 @@
-"""What scripts/compare found, as a table: medians of the rounds, and how this log stands beside the best of the others."""
+"""What scripts/compare found, as a table: medians of the rounds, and this log beside the best of the others."""
 
 import statistics
 
@@ -85,8 +85,9 @@ def as_markdown(table):
 def as_text(table):
     """With columns of equal width."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))])
-                     for row in table)
+    padded = ([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:]))]
+              for row in table)
+    return "\n".join(map("  ".join, padded))
 
 
 def notes(names, described, results):
