@@ -81,8 +81,8 @@ struct MetadataSlot {
     controller: watch::Sender<Option<Leadership>>,
     /// The last leader that said that it leads no more.
     resigned: watch::Sender<Option<Leadership>>,
-    /// The leader that is followed, and since when: a port that was found closed before says nothing of it.
-    followed: Mutex<Option<(Leadership, Instant)>>,
+    /// The leader, and when it was last heard: a port that was found closed before says nothing of it.
+    heard: Mutex<Option<(Leadership, Instant)>>,
     /// What requests of other brokers are answered from.
     access: RwLock<Access>,
     /// Commands under way here.
@@ -102,7 +102,7 @@ impl MetadataHandle {
             opened: watch::Sender::new(false),
             controller: watch::Sender::new(None),
             resigned: watch::Sender::new(None),
-            followed: Mutex::default(),
+            heard: Mutex::default(),
             access: RwLock::default(),
             proposals: watch::Sender::new(0),
             joining: Mutex::default(),

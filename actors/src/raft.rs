@@ -21,7 +21,7 @@ use pubg1_model::{BrokerId, replication::StorageId};
 pub(crate) use network::{CallError, RaftTransport};
 
 /// How often the leader is heard of. openraft looks at its timers every one and a half of these.
-const HEARTBEAT_MS: u64 = 75;
+pub(crate) const HEARTBEAT_MS: u64 = 75;
 /// How long a silent leader is borne, from and to. The longer one is also how long a voter that has just heard of its
 /// leader refuses to vote for another.
 const ELECTION_MS: (u64, u64) = (250, 500);

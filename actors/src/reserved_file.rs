@@ -3,7 +3,8 @@
 //! A broker must be able to promise, vote and register while its disk is full: that is how it leads, deletes, and so
 //! gets space again. The database shrinks and grows its file as it goes, and the place that it gave back would be filled
 //! with records at once. So this file keeps what it has: the database sees the length that it asked for, the file stays
-//! as long as it ever was, all of it on the disk, and a little beyond it for growing.
+//! as long as it ever was, all of it on the disk, and as much again beyond it: the database doubles its file when it
+//! grows.
 //!
 //! Opened again, the file may be longer than what the database last used: it takes what is there as free.
 
@@ -22,8 +23,8 @@ use rustix::{
     io::Errno,
 };
 
-/// What the file has on the disk beyond its length.
-const BEYOND_BYTES: u64 = 256 << 10;
+/// What the file has on the disk beyond its length, at least.
+const BEYOND_BYTES_MIN: u64 = 256 << 10;
 const ZEROS: [u8; 4096] = [0; 4096];
 
 /// The file of a database.
@@ -53,7 +54,9 @@ impl ReservedFile {
         let length = file.metadata()?.len();
         let backend = FileBackend::new(file.try_clone()?)?;
         let reserved = Self { backend, file, lengths: Mutex::new(Lengths { used: length, kept: length }) };
-        if let Err(error) = reserved.allocate(FallocateFlags::KEEP_SIZE, length + BEYOND_BYTES) {
+        // First what it has the length for: on a full disk a larger wish would get nothing at all.
+        let kept = reserved.allocate(length).and_then(|()| reserved.allocate(length.saturating_add(beyond(length))));
+        if let Err(error) = kept {
             tracing::warn!(file = %path.display(), %error, "no space is kept for what the broker must be able to store");
         }
         Ok(reserved)
@@ -64,20 +67,24 @@ impl ReservedFile {
         self.lengths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn allocate(&self, flags: FallocateFlags, bytes: u64) -> io::Result<()> {
-        match fallocate(&self.file, flags, 0, bytes) {
-            // Not every file system can; there it is as with any other file.
-            Err(Errno::OPNOTSUPP) => Ok(()),
+    /// Takes the place of the first `bytes` bytes on the disk; the length stays.
+    fn allocate(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
+            // Not every file system can, nor likes nothing; there it is as with any other file.
+            Err(Errno::OPNOTSUPP | Errno::INVAL) => Ok(()),
             other => Ok(other?),
         }
     }
 
-    /// Makes the file so long, all of it on the disk.
+    /// Makes the file so long, all of it on the disk as far as there is room. Where there is none, what is written may
+    /// still find the place that was kept; it is the write that fails then, not the wish.
     fn lengthen(&self, to: u64) -> io::Result<()> {
-        self.allocate(FallocateFlags::KEEP_SIZE, to)?;
+        let kept = self.allocate(to);
         self.backend.set_len(to)?;
-        // What comes after is for later; a full disk is not an error yet.
-        let _later = self.allocate(FallocateFlags::KEEP_SIZE, to.saturating_add(BEYOND_BYTES));
+        if kept.is_ok() {
+            // What comes after is for later; a full disk is not an error yet.
+            let _later = self.allocate(to.saturating_add(beyond(to)));
+        }
         Ok(())
     }
 
@@ -93,12 +100,21 @@ impl ReservedFile {
     }
 }
 
+/// What a file of this length keeps beyond it.
+const fn beyond(length: u64) -> u64 {
+    if length > BEYOND_BYTES_MIN { length } else { BEYOND_BYTES_MIN }
+}
+
 impl StorageBackend for ReservedFile {
     fn len(&self) -> io::Result<u64> {
         Ok(self.lengths().used)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let end = u64::try_from(out.len()).ok().and_then(|length| offset.checked_add(length));
+        if end.is_none_or(|end| end > self.lengths().used) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         self.backend.read(offset, out)
     }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::raft::{
     formation::{is_formed, stored_standing},
-    types::{StoredMembership, TypeConfig, Vote},
+    types::{StoredMembership, TypeConfig, Vote, broker_id},
     wire::{
         self, Answer, ChunkAnswer, KIND_APPEND, KIND_JOIN, KIND_LEAVE, KIND_PROPOSE, KIND_READ, KIND_RESIGN,
         KIND_SNAPSHOT, KIND_STANDING, KIND_VOTE, Member, ReadPoint, Refusal, Resignation, Standing, StandingQuestion,
@@ -61,6 +61,9 @@ impl MetadataHandle {
 
     async fn append(&self, body: &[u8]) -> Answer<openraft::raft::AppendEntriesResponse<u64>> {
         let request: AppendEntriesRequest<TypeConfig> = parse(body)?;
+        if let Some(leader) = request.vote.leader_id().voted_for() {
+            self.hear(Leadership { broker: broker_id(leader), term: request.vote.leader_id().get_term() });
+        }
         self.group()?.raft.append_entries(request).await.map_err(interrupted)
     }
 

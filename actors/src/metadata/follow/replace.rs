@@ -14,11 +14,12 @@ use std::{
 use futures_util::{FutureExt, future::join_all};
 use openraft::raft::VoteRequest;
 use pubg1_model::BrokerId;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::super::{Leadership, MetadataHandle, group::Group};
 use crate::{
     raft::{
+        HEARTBEAT_MS,
         network::ask,
         types::{RaftMetrics, Vote, broker_id, node_id},
         wire::{self, KIND_RESIGN, Resignation},
@@ -26,8 +27,10 @@ use crate::{
     supervision::jitter,
 };
 
+/// A leader that lives is heard at least so often.
+const HEARD_WITHIN: Duration = Duration::from_millis(HEARTBEAT_MS + HEARTBEAT_MS / 5);
 /// Brokers that notice the end of the leader do not all campaign at once.
-const SPREAD: Duration = Duration::from_millis(100);
+const SPREAD: Duration = Duration::from_millis(40);
 /// How long a campaign may take at least before the next one, and up to twice that.
 const CAMPAIGN_PATIENCE: Duration = Duration::from_millis(100);
 /// After this many the usual election timeout goes on.
@@ -38,19 +41,24 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_millis(200);
 
 impl MetadataHandle {
-    /// Notes who leads, and answers since when this broker has known.
-    fn follow(&self, leader: Leadership) -> Instant {
-        let mut followed = self.0.followed.lock().unwrap_or_else(PoisonError::into_inner);
-        match *followed {
-            Some((known, since)) if known == leader => since,
-            _ => followed.insert((leader, Instant::now())).1,
+    /// This leader was heard just now.
+    pub(in crate::metadata) fn hear(&self, leader: Leadership) {
+        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some((leader, Instant::now()));
+    }
+
+    /// When this leader was last heard: now, if it was not known.
+    fn last_heard(&self, leader: Leadership) -> Instant {
+        let mut heard = self.0.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match *heard {
+            Some((known, at)) if known == leader => at,
+            _ => heard.insert((leader, Instant::now())).1,
         }
     }
 
     /// Resolves when the leader of this term is known to be gone: at once when it is.
     async fn gone(&self, leader: Leadership) {
         let mut resigned = self.0.resigned.subscribe();
-        let since = self.follow(leader);
+        let since = self.last_heard(leader);
         tokio::select! {
             () = self.0.group.transport.gone(leader.broker, since) => {}
             // The sender lives in `self`, so the wait cannot fail.
@@ -101,6 +109,14 @@ pub(super) async fn replace_gone_leaders(handle: &MetadataHandle, group: &Group)
             },
             () = sleep(LOOK_AGAIN) => continue,
             () = handle.gone(leader) => {}
+        }
+        if *handle.0.resigned.borrow() != Some(leader) {
+            // One that lives, and whose port refuses only this broker, is heard within this time.
+            sleep_until(handle.last_heard(leader) + HEARD_WITHIN).await;
+        }
+        if !handle.is_gone(leader) {
+            sleep(LOOK_AGAIN).await;
+            continue;
         }
         tracing::info!(leader = %leader.broker, term = leader.term, "the leader of the metadata is gone");
         let replaced = |metrics: &RaftMetrics| {
