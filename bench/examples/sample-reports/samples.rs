@@ -93,6 +93,11 @@ impl LoadShape {
             acknowledged: due,
             failed: 0,
             consumed: due,
+            longest_silence_ms: self
+                .stalls
+                .iter()
+                .map(|(_, long)| long * 1e3)
+                .fold(1e3 / f64::from(self.rate), f64::max),
             bytes_per_second: due as f64 * 100.0 / seconds,
         };
         report.response = response.summary();

@@ -129,6 +129,7 @@ fn totals(report: &Report) -> Table {
     say("acknowledged", words::count(totals.acknowledged));
     say("failed", words::count(totals.failed));
     say("consumed", words::count(totals.consumed));
+    say("longest time without an acknowledgement", words::time(totals.longest_silence_ms));
     table
 }
 

@@ -17,11 +17,11 @@ pub fn number(value: f64) -> String {
         NONE.to_owned()
     } else if value == 0.0 {
         "0".to_owned()
-    } else if size >= 100.0 {
+    } else if size >= 99.95 {
         whole(value)
-    } else if size >= 10.0 {
+    } else if size >= 9.995 {
         format!("{value:.1}")
-    } else if size >= 1.0 {
+    } else if size >= 0.9995 {
         format!("{value:.2}")
     } else {
         format!("{value:.3}")
@@ -108,6 +108,7 @@ mod tests {
     fn numbers_keep_the_digits_that_mean_something() {
         let said = [0.0, 0.2314, 4.2149, 42.149, 421.49, 1_234_567.8, -1234.0, f64::NAN, f64::INFINITY].map(number);
         assert_eq!(said, ["0", "0.231", "4.21", "42.1", "421", "1,234,568", "-1,234", NONE, NONE]);
+        assert_eq!([99.98, 9.999, 0.9999, 99.94].map(number), ["100", "10.0", "1.00", "99.9"]);
         assert_eq!([0, 999, 1000, 12_345_678].map(count), ["0", "999", "1,000", "12,345,678"]);
     }
 

@@ -11,6 +11,7 @@ fn every_number_of_a_report_is_on_its_page() {
         "drill classic".to_owned(),
         "Nothing lost: all 4,000 acknowledged records".to_owned(),
         "open loop".to_owned(),
+        "342 ms".to_owned(),
         report.started_at.clone(),
         escape(&report.command),
     ];

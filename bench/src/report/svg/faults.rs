@@ -22,7 +22,7 @@ pub(super) fn each(report: &Report) -> Rows {
         .iter()
         .enumerate()
         .map(|(index, fault)| RowLine {
-            name: format!("{} {}", index + 1, if fault.what.is_empty() { &fault.kind } else { &fault.what }),
+            name: format!("{} {}", index + 1, fault.kind),
             dots: dots(fault),
             ..RowLine::default()
         })

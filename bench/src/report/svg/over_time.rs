@@ -94,14 +94,20 @@ pub(super) fn compared(reports: &[Report]) -> Chart {
     }
 }
 
+/// Of a second that the run did not last to its end, a smaller part is left out: its rate would say nothing.
+const SMALLEST_REST: f64 = 0.5;
+
 /// The middle and the length of each interval, in seconds.
 fn spans(report: &Report) -> impl Iterator<Item = (f64, f64, &Interval)> {
     let intervals = &report.intervals;
-    intervals.iter().enumerate().map(|(index, interval)| {
-        let next = intervals.get(index + 1).map(|next| next.at_s - interval.at_s);
-        let before = index.checked_sub(1).and_then(|before| Some(interval.at_s - intervals.get(before)?.at_s));
-        let length = next.or(before).filter(|length| length.is_finite() && *length > 0.0).unwrap_or(1.0);
-        (interval.at_s + length / 2.0, length, interval)
+    let end = report.totals.seconds;
+    intervals.iter().enumerate().filter_map(move |(index, interval)| {
+        let at = interval.at_s;
+        let next = intervals.get(index + 1).map(|next| next.at_s - at);
+        let before = index.checked_sub(1).and_then(|before| Some(at - intervals.get(before)?.at_s));
+        let usual = next.or(before).filter(|length| length.is_finite() && *length > 0.0).unwrap_or(1.0);
+        let length = if next.is_none() && end > at { usual.min(end - at) } else { usual };
+        (index == 0 || length >= usual * SMALLEST_REST).then_some((at + length / 2.0, length, interval))
     })
 }
 

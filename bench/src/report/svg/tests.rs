@@ -98,6 +98,26 @@ fn a_single_second_is_a_dot() {
 }
 
 #[test]
+fn a_rest_of_a_second_is_no_dip() {
+    let second = |second: u32| Interval { at_s: f64::from(second), acknowledged: 100, ..Interval::default() };
+    let mut report = Report { intervals: (0..3).map(second).collect(), ..Report::default() };
+    report.intervals[2].acknowledged = 1;
+    let rates = |report: &Report, rates: &str| {
+        let drawn = plots(report)[0].element(Form::Wide);
+        assert!(drawn.contains(&format!(r#"data-values="{rates}""#)), "{rates} in {drawn}");
+    };
+    report.totals.seconds = 2.01;
+    rates(&report, "0.5,100 1.5,100");
+    (report.totals.seconds, report.intervals[2].acknowledged) = (2.5, 50);
+    rates(&report, "0.5,100 1.5,100 2.25,100");
+    // What consumers were given later, and what came in a whole second, is shown.
+    for seconds in [0.0, 1.9, 3.0] {
+        report.totals.seconds = seconds;
+        rates(&report, "0.5,100 1.5,100 2.5,50");
+    }
+}
+
+#[test]
 fn a_second_without_records_breaks_the_line() {
     let mut report = samples::bench("PubG1", 100, 1.0);
     for interval in &mut report.intervals[10..20] {

@@ -72,7 +72,7 @@ fn beside(title: &'static str, reports: &[Report], number: bool) -> Table {
 type Number = (&'static str, fn(&Report) -> Option<f64>, fn(f64) -> String);
 
 /// What is compared, how it is found and how it is said.
-const NUMBERS: [Number; 17] = [
+const NUMBERS: [Number; 18] = [
     ("rate acknowledged", |report| Some(report.totals.rate), words::rate),
     ("payload acknowledged per second", |report| Some(report.totals.bytes_per_second), words::bytes),
     ("publish mean", |report| of(report, report.response.mean_ms), words::time),
@@ -84,6 +84,7 @@ const NUMBERS: [Number; 17] = [
     ("end to end mean", |report| report.end_to_end.as_ref().map(|latency| latency.mean_ms), words::time),
     ("end to end p95", |report| report.end_to_end.as_ref().map(|latency| latency.p95_ms), words::time),
     ("end to end p99", |report| report.end_to_end.as_ref().map(|latency| latency.p99_ms), words::time),
+    ("longest without an acknowledgement", |report| of(report, report.totals.longest_silence_ms), words::time),
     ("failed records", |report| Some(words::float(report.totals.failed)), words::whole),
     ("lost records", |report| report.drill.as_ref().map(|drill| words::float(drill.verdict.lost)), words::whole),
     ("longest unavailable", unavailable, words::time),

@@ -26,7 +26,7 @@ fn verdict(drill: &DrillOutcome) -> Table {
     let broken = |number: u64| if number == 0 { Tone::Good } else { Tone::Bad };
     let mut say = |tone, what: &str, result: String| table.toned(tone, [what.to_owned(), result]);
     say(Tone::Plain, "plan", drill.plan.clone());
-    say(Tone::Plain, "acknowledged", words::count(verdict.acknowledged));
+    say(Tone::Plain, "acknowledged, with those of the warm-up", words::count(verdict.acknowledged));
     say(broken(verdict.lost), "lost", words::count(verdict.lost));
     say(broken(verdict.moved), "moved", words::count(verdict.moved));
     say(broken(verdict.duplicated), "duplicated", words::count(verdict.duplicated));
