@@ -6,6 +6,7 @@
 //! it; [`outcome`] computes the rest from the history.
 
 pub mod disks;
+pub mod fit;
 mod load;
 pub mod needs;
 pub mod network;
@@ -46,7 +47,7 @@ use crate::{
 use disks::Disks;
 use load::Load;
 use network::Network;
-use outcome::Observed;
+use outcome::{Observed, Schedule};
 use plan::{DrillPlan, Need};
 use runner::{Means, Runner};
 
@@ -84,10 +85,11 @@ pub struct Drill {
     pub seed: u64,
 }
 
-/// Runs a drill. What a broken promise is, the report says; errors are what kept the drill from taking place.
+/// Runs a drill. What a broken promise is, the report says; errors are what kept the drill from taking place. Once there
+/// is a measurement, what goes wrong is in the report, too.
 ///
 /// # Errors
-/// Brokers that do not start or come back, and a history that cannot be written.
+/// Brokers that do not start, and a history that cannot be written.
 pub async fn run(drill: &Drill, network: Option<Arc<Network>>, terminal: Terminal) -> Result<Report, CommandError> {
     std::fs::create_dir_all(&drill.launch.directory).map_err(|source| {
         let path = drill.launch.directory.clone();
@@ -102,8 +104,11 @@ pub async fn run(drill: &Drill, network: Option<Arc<Network>>, terminal: Termina
         Some(network) => drill.launch.start_at(network.places()).await?,
         None => drill.launch.start().await?,
     };
-    let report = on(drill, &mut cluster, Means { network, disks: disks.clone() }, terminal).await?;
-    cluster.end().await?;
+    let mut report = on(drill, &mut cluster, Means { network, disks: disks.clone() }, terminal).await?;
+    let ended = cluster.end().await;
+    if let (Err(error), Some(found)) = (ended, &mut report.drill) {
+        found.verdict.broken.push(format!("the brokers did not end in order: {error}"));
+    }
     Ok(report)
 }
 
@@ -148,8 +153,6 @@ async fn on(
     recorder.record(Entry::Setting(setting));
     let scene = Scene { topic, brokers, payload, recorder, first_offsets };
 
-    let processes: Vec<(String, u32)> =
-        cluster.nodes().iter().filter_map(|node| Some((format!("broker {}", node.id), node.pid()?))).collect();
     let load = Arc::new(load(drill, &scene, &mut dice).await?);
     let mut observed = Vec::new();
     let tell = |what: &str| bar.suspend(|| terminal.note(what));
@@ -166,9 +169,11 @@ async fn on(
         let clock = begun(load.clock()).await?;
         runner.run(&drill.plan, clock.zero().into(), &mut observed).await
     };
-    let (measured, done) = tokio::join!(send(drill, &load, processes), faults);
-    let (measured, mut problems) = (measured?, Vec::new());
-    problems.extend(done.err().map(|error| format!("the faults: {error}")));
+    // The faults wait for a load that may never begin.
+    let faults = async { Ok(faults.await) };
+    let (mut measured, done): (Measured, Result<(), CommandError>) = tokio::try_join!(send(drill, &load), faults)?;
+    let mut problems: Vec<String> = done.err().map(|error| format!("the faults: {error}")).into_iter().collect();
+    measured.processes = runner.costs();
     drop(runner);
 
     let writing_until_us = scene.recorder.now_us();
@@ -177,13 +182,27 @@ async fn on(
     load.stop_reading().await;
     bar.finish_and_clear();
     let found =
-        last_look::read(&scene.brokers, &scene.topic, Some(&scene.payload), &scene.first_offsets, drill.settle).await?;
+        last_look::read(&scene.brokers, &scene.topic, Some(&scene.payload), &scene.first_offsets, drill.settle).await;
+    // Without a last look the judge knows that nothing was read, and the rest was measured all the same.
+    let found = found.unwrap_or_else(|error| {
+        problems.push(format!("the last look: {error}"));
+        last_look::Found { copies: Vec::new(), not_compared: None }
+    });
     found.copies.into_iter().for_each(|copy| scene.recorder.record(Entry::Copy(copy)));
     let unhealthy = (!problems.is_empty()).then(|| problems.join("; "));
-    let zero_us = scene.recorder.us_at(measured.clock.zero());
     scene.recorder.record(Entry::Ending(Ending { writing_until_us, unhealthy, not_compared: found.not_compared }));
+    let schedule = schedule(drill, &scene.recorder, measured.clock);
     drop((load, scene));
-    Ok(report(drill, &measured, &collector.finish().await?, &observed, zero_us))
+    Ok(report(drill, &measured, &collector.finish().await?, &observed, schedule))
+}
+
+fn schedule(drill: &Drill, recorder: &Recorder, clock: Clock) -> Schedule {
+    let zero_us = recorder.us_at(clock.zero());
+    Schedule {
+        zero_us,
+        end_us: zero_us.saturating_add(micros(drill.plan.duration)),
+        step_us: micros(Duration::from_secs_f64(f64::from(drill.partitions) / drill.plan.rate)),
+    }
 }
 
 /// How many records fit into a request.
@@ -233,7 +252,7 @@ async fn load(drill: &Drill, scene: &Scene, dice: &mut Dice) -> Result<Load, Com
     Ok(Load::new(writing, reading, identities, dice.below(u64::MAX)))
 }
 
-async fn send(drill: &Drill, load: &Arc<Load>, processes: Vec<(String, u32)>) -> Result<Measured, CommandError> {
+async fn send(drill: &Drill, load: &Arc<Load>) -> Result<Measured, CommandError> {
     let workload = Workload {
         rate: Some(drill.plan.rate),
         duration: drill.plan.duration,
@@ -245,7 +264,6 @@ async fn send(drill: &Drill, load: &Arc<Load>, processes: Vec<(String, u32)>) ->
         batch_records: batch_records(drill.plan.bytes),
         answer_limit: drill.settle,
         drain_limit: drill.settle,
-        processes,
         ..Workload::default()
     };
     let topic = Topic {
@@ -262,9 +280,8 @@ async fn send(drill: &Drill, load: &Arc<Load>, processes: Vec<(String, u32)>) ->
     ran.map_err(|error| CommandError::Failed(format!("the load failed: {error}")))
 }
 
-fn report(drill: &Drill, measured: &Measured, history: &History, observed: &[Observed], zero_us: u64) -> Report {
-    let step_us = micros(Duration::from_secs_f64(f64::from(drill.partitions) / drill.plan.rate));
-    let found = outcome::outcome(history, observed, drill.name.clone(), (zero_us, step_us));
+fn report(drill: &Drill, measured: &Measured, history: &History, observed: &[Observed], schedule: Schedule) -> Report {
+    let found = outcome::outcome(history, observed, drill.name.clone(), schedule);
     let mark = |fault: &pubg1_bench::report::FaultOutcome| Mark {
         at_s: fault.at_s,
         until_s: fault.until_s,

@@ -5,39 +5,78 @@ use std::fs;
 use crate::report::ProcessCost;
 
 /// Processes whose cost is measured from a moment on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Processes(Vec<Process>);
 
 #[derive(Clone, Debug)]
 struct Process {
     name: String,
     pid: u32,
-    cpu_s: f64,
+    /// What it had used when it began to count.
+    from_s: f64,
+    /// What others used that were in its place before.
+    earlier_s: f64,
+    /// The most that any of them had.
+    memory_bytes: u64,
+    /// What it had used when it was looked at.
+    seen_s: f64,
 }
 
 impl Processes {
     /// Begins to measure; a process that is not there counts from nothing.
     #[must_use]
     pub fn begin(named: &[(String, u32)]) -> Self {
-        let process = |(name, pid): &(String, u32)| Process {
-            name: name.clone(),
-            pid: *pid,
-            cpu_s: cpu_seconds(*pid).unwrap_or(0.0),
+        let process = |(name, pid): &(String, u32)| {
+            let from_s = cpu_seconds(*pid).unwrap_or(0.0);
+            Process { name: name.clone(), pid: *pid, from_s, earlier_s: 0.0, memory_bytes: 0, seen_s: from_s }
         };
         Self(named.iter().map(process).collect())
     }
 
-    /// What each has used since; those that are gone are left out.
+    /// Looks at all of them: so much is known of those that are about to end.
+    pub fn look(&mut self) {
+        for process in &mut self.0 {
+            process.look();
+        }
+    }
+
+    /// Goes on with these in the places of those with their names, where they are others.
+    pub fn follow(&mut self, named: &[(String, u32)]) {
+        for process in &mut self.0 {
+            let next = named.iter().find(|(name, pid)| *name == process.name && *pid != process.pid);
+            if let Some((_, pid)) = next {
+                process.earlier_s += process.seen_s - process.from_s;
+                (process.pid, process.from_s, process.seen_s) = (*pid, 0.0, 0.0);
+            }
+        }
+    }
+
+    /// What each has used since.
     #[must_use]
     pub fn end(&self) -> Vec<ProcessCost> {
-        let cost = |process: &Process| {
-            Some(ProcessCost {
-                name: process.name.clone(),
-                cpu_s: cpu_seconds(process.pid)? - process.cpu_s,
-                memory_bytes: peak_memory(process.pid)?,
-            })
+        let cost = |mut process: Process| {
+            let ended = !process.look();
+            ProcessCost {
+                name: process.name,
+                cpu_s: process.earlier_s + process.seen_s - process.from_s,
+                memory_bytes: process.memory_bytes,
+                ended,
+            }
         };
-        self.0.iter().filter_map(cost).collect()
+        self.0.iter().cloned().map(cost).collect()
+    }
+}
+
+impl Process {
+    /// Whether it still runs.
+    fn look(&mut self) -> bool {
+        // Of what has ended and is not yet buried the system knows no memory.
+        let used = cpu_seconds(self.pid).zip(peak_memory(self.pid));
+        if let Some((seen_s, memory_bytes)) = used {
+            self.seen_s = seen_s;
+            self.memory_bytes = self.memory_bytes.max(memory_bytes);
+        }
+        used.is_some()
     }
 }
 
@@ -65,18 +104,37 @@ fn peak_memory(pid: u32) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn this_process_uses_something_and_one_that_is_not_there_nothing() {
-        let named = [("this".to_owned(), std::process::id()), ("none".to_owned(), u32::MAX)];
-        let processes = Processes::begin(&named);
-        // Work until the system has noticed it.
-        let cost = loop {
+    /// What the first of them has used once the system has noticed that it works.
+    fn used(processes: &Processes) -> Vec<ProcessCost> {
+        loop {
             let cost = processes.end();
             if cost[0].cpu_s > 0.0 {
-                break cost;
+                return cost;
             }
-        };
-        assert_eq!((cost.len(), cost[0].name.as_str()), (1, "this"));
+        }
+    }
+
+    #[test]
+    fn this_process_uses_something_and_one_that_is_not_there_has_ended() {
+        let named = [("this".to_owned(), std::process::id()), ("none".to_owned(), u32::MAX)];
+        let cost = used(&Processes::begin(&named));
+        assert_eq!((cost[0].name.as_str(), cost[0].ended), ("this", false));
         assert!(cost[0].memory_bytes > 100_000 && cost[0].cpu_s < 60.0, "{cost:?}");
+        let gone = ProcessCost { name: "none".to_owned(), ended: true, ..ProcessCost::default() };
+        assert_eq!(cost[1..], [gone]);
+    }
+
+    #[test]
+    fn what_a_process_used_before_it_was_replaced_counts() {
+        let named = |pid| [("this".to_owned(), pid)];
+        let mut processes = Processes::begin(&named(std::process::id()));
+        let used = used(&processes)[0].cpu_s;
+        processes.look();
+        processes.follow(&named(u32::MAX));
+        let ended = processes.end();
+        assert!(ended[0].ended && ended[0].cpu_s >= used && ended[0].memory_bytes > 100_000, "{ended:?}");
+        processes.follow(&named(std::process::id()));
+        let again = processes.end();
+        assert!(!again[0].ended && again[0].cpu_s > ended[0].cpu_s, "another life of its own: {again:?}");
     }
 }

@@ -176,10 +176,14 @@ pub struct CatchUp {
 pub struct ProcessCost {
     /// Which: `broker 0`.
     pub name: String,
-    /// Processor time during the run, in seconds.
+    /// Processor time during the run, in seconds; of all processes that were in its place one after the other, each as
+    /// far as it was looked at.
     pub cpu_s: f64,
     /// The most memory that was resident.
     pub memory_bytes: u64,
+    /// It ended before the run did: what it used is not known to its end, and no sum contains it.
+    #[serde(default)]
+    pub ended: bool,
 }
 
 /// The search for the highest rate within an objective.
@@ -230,6 +234,9 @@ pub struct DrillOutcome {
     pub kinds: Vec<FaultKind>,
     /// The checker's verdict.
     pub verdict: Verdict,
+    /// What has to be known before the numbers are believed, in words.
+    #[serde(default)]
+    pub remarks: Vec<String>,
 }
 
 /// A fault and what it cost. Times are milliseconds from when it was injected; `None`: it did not happen,
@@ -256,12 +263,15 @@ pub struct FaultOutcome {
     pub unavailable_ms: f64,
     /// Attempts that failed, by kind.
     pub errors: BTreeMap<String, u64>,
-    /// 99 of 100 writes that were due in the seconds before.
-    pub p99_before_ms: f64,
+    /// 99 of 100 writes that were due in the seconds before; `None`: none was.
+    pub p99_before_ms: Option<f64>,
     /// While the fault lasted.
-    pub p99_during_ms: f64,
+    pub p99_during_ms: Option<f64>,
     /// In the seconds behind it.
-    pub p99_after_ms: f64,
+    pub p99_after_ms: Option<f64>,
+    /// The load ended before the fault was over: not all of what it cost was seen, and no statistics count it.
+    #[serde(default)]
+    pub load_ended: bool,
 }
 
 /// All faults of a kind.
@@ -269,8 +279,11 @@ pub struct FaultOutcome {
 pub struct FaultKind {
     /// Which.
     pub kind: String,
-    /// How many.
+    /// How many, without those that the load did not outlast.
     pub count: u64,
+    /// How many of these have the time of this name: where nobody was elected, there is no time of an election.
+    #[serde(default)]
+    pub seen: BTreeMap<String, u64>,
     /// Half of them and 99 of 100, by the name of the time: `detected_ms`, `unavailable_ms`, ….
     pub median_and_p99_ms: BTreeMap<String, (f64, f64)>,
 }
@@ -288,6 +301,9 @@ pub struct Verdict {
     pub duplicated: u64,
     /// Stored more than once by a request that was repeated without an identity.
     pub repeated: u64,
-    /// Anything else that was promised and broken, in words.
+    /// Anything else that was promised and broken, each kind in words.
     pub broken: Vec<String>,
+    /// Some of what is lost, moved or duplicated, in words.
+    #[serde(default)]
+    pub examples: Vec<String>,
 }

@@ -21,6 +21,7 @@ use crate::{
     error::CommandError,
     terminal::Terminal,
 };
+pub(super) use command_line::quoted;
 pub use command_line::{BenchArgs, HELP};
 use command_line::{Plan, Rate};
 use live::Live;

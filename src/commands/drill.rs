@@ -11,6 +11,7 @@ use pubg1_bench::{report::Report, threshold::Threshold};
 use tempfile::TempDir;
 
 use super::{
+    bench::quoted,
     block_on,
     demo::interrupted,
     report::{files, text},
@@ -19,7 +20,9 @@ use crate::{
     cluster_process::ClusterLaunch,
     demo::this_program,
     drill::{
-        self, Drill, needs,
+        self, Drill,
+        fit::{self, Shape},
+        needs,
         network::Network,
         plan::{DrillPlan, Need},
         plans::{NamedPlan, PLANS},
@@ -51,7 +54,7 @@ was broken, 10 when a --fail-if is true.
 Faults, each with a target and `for TIME`; ROOT: it takes root and some programs.
   kill       kill -9                       cut        no other broker hears it, nor it them (ROOT)
   stop       SIGTERM: it hands over        one-way    it hears the others, none hears it (ROOT)
-  pause      SIGSTOP                       bridge     two do not hear it, the others do (ROOT)
+  pause      SIGSTOP                       bridge     one other hears it, the rest do not (ROOT)
   slow-disk  its disk stands still for 100 ms, goes for 25 ms, and so on (ROOT)
   fill-disk  its disk is full (ROOT)
   power-cut  what was not synced is gone, and it is killed (ROOT)
@@ -120,7 +123,8 @@ pub struct RunArgs {
     /// The brokers' flush policy: quorum or interval=MS
     #[arg(long, value_name = "POLICY", default_value = "quorum")]
     pub flush: String,
-    /// Directory of the brokers' data and logs; it stays [default: a temporary one, removed at the end]
+    /// Directory of the brokers' data and logs; it stays, but for the data of a plan with faults of disks [default: a
+    /// temporary one, removed at the end]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Producers have no identity: a repeated request may be stored twice
@@ -208,7 +212,7 @@ fn plan(args: &RunArgs) -> Result<DrillPlan, CommandError> {
         plan.rate = rate;
     }
     if let Some(duration) = args.duration {
-        if plan.events.iter().any(|event| event.end() > duration) {
+        if plan.events.iter().any(|event| event.end_at_least() > duration) {
             return Err(CommandError::Usage("--duration: the load ends before the last fault".to_owned()));
         }
         plan.duration = duration;
@@ -219,7 +223,11 @@ fn plan(args: &RunArgs) -> Result<DrillPlan, CommandError> {
 
 fn carry_out(terminal: Terminal, args: &RunArgs) -> Result<(), CommandError> {
     let plan = plan(args)?;
-    needs::check(&plan, args.brokers)?;
+    fit::check(&plan, Shape { brokers: args.brokers, partitions: args.partitions, replicas: args.replicas })?;
+    needs::check(&plan)?;
+    if args.data_dir.is_some() && plan.needs(Need::Disks) {
+        terminal.note("the brokers' logs stay; their data are on filesystems that the plan needs, and go with them");
+    }
     let temporary = match args.data_dir {
         Some(_) => None,
         None => {
@@ -271,8 +279,7 @@ fn drill_of(args: &RunArgs, plan: DrillPlan, directory: PathBuf, remote: bool) -
 }
 
 fn finish(terminal: Terminal, args: &RunArgs, mut report: Report) -> Result<(), CommandError> {
-    let words =
-        std::env::args().skip(1).map(|word| if word.contains([' ', '>', '<']) { format!("'{word}'") } else { word });
+    let words = std::env::args().skip(1).map(|word| quoted(&word));
     report.command = ["pubg1".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ");
     report.settings.push(("flush".to_owned(), args.flush.clone()));
     report.settings.push(("repeat".to_owned(), args.repeat.to_string()));

@@ -83,9 +83,11 @@ impl Disks {
         })
     }
 
-    /// Makes the disks of these brokers slow until the answer is dropped.
-    #[must_use]
-    pub fn slow(&self, brokers: &[u32]) -> Vec<SlowDisk> {
+    /// Makes the disks of these brokers slow until the answer is dropped. Each stands still for the first time then.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn slow(&self, brokers: &[u32]) -> Result<Vec<SlowDisk>, CommandError> {
         self.of(brokers).into_iter().map(SlowDisk::begin).collect()
     }
 
@@ -137,36 +139,79 @@ fn fill(path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub struct SlowDisk {
     stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Result<(), CommandError>>>,
 }
 
 impl SlowDisk {
-    fn begin(directory: PathBuf) -> Self {
+    fn begin(directory: PathBuf) -> Result<Self, CommandError> {
         let (stop, stopped) = mpsc::channel();
-        let stalling = move || stall(&directory, &stopped);
+        let (still, stands_still) = mpsc::channel();
+        let stalling = move || stall(&directory, &still, &stopped);
         let thread = std::thread::Builder::new().name("slow-disk".to_owned()).spawn(stalling);
-        Self { stop: Some(stop), thread: thread.ok() }
+        let thread = thread.map_err(|error| CommandError::Failed(format!("cannot start a thread: {error}")))?;
+        let mut disk = Self { stop: Some(stop), thread: Some(thread) };
+        if stands_still.recv().is_err() {
+            // The thread has ended, and says why.
+            disk.end()?;
+        }
+        Ok(disk)
+    }
+
+    /// Lets it go.
+    ///
+    /// # Errors
+    /// What the system refused meanwhile: it was not slow all the time.
+    pub fn release(mut self) -> Result<(), CommandError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), CommandError> {
+        self.stop = None;
+        // It thaws before it ends: a process on a frozen disk cannot even be killed.
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(CommandError::Failed("what slows a disk has panicked".to_owned())),
+        }
     }
 }
 
 impl Drop for SlowDisk {
     fn drop(&mut self) {
-        self.stop = None;
-        // It thaws before it ends: a process on a frozen disk cannot even be killed.
-        self.thread.take().map(JoinHandle::join).and_then(Result::ok).unwrap_or_default();
+        // Whoever wants to know has released it.
+        drop(self.end());
     }
 }
 
-fn stall(directory: &Path, stopped: &Receiver<()>) {
+/// Says when the disk stands still for the first time.
+fn stall(directory: &Path, still: &Sender<()>, stopped: &Receiver<()>) -> Result<(), CommandError> {
     let freeze = |how: &str| {
-        // A disk that was not frozen need not be thawed.
-        drop(Command::new("fsfreeze").arg(how).arg(directory).stdin(Stdio::null()).stderr(Stdio::null()).status());
+        let output = Command::new("fsfreeze").arg(how).arg(directory).stdin(Stdio::null()).output();
+        done(&format!("fsfreeze {how} {}", directory.display()), output)
     };
-    let mut goes_on = true;
-    while goes_on {
-        freeze("--freeze");
-        goes_on = stopped.recv_timeout(STILL) == Err(RecvTimeoutError::Timeout);
-        freeze("--unfreeze");
-        goes_on = goes_on && stopped.recv_timeout(GOES) == Err(RecvTimeoutError::Timeout);
+    loop {
+        freeze("--freeze")?;
+        // Nobody waits for the second time.
+        let _first = still.send(());
+        let stays = stopped.recv_timeout(STILL) == Err(RecvTimeoutError::Timeout);
+        // A disk that stays frozen is worse than anything that the second try may cost.
+        freeze("--unfreeze").or_else(|_| freeze("--unfreeze"))?;
+        if !stays || stopped.recv_timeout(GOES) != Err(RecvTimeoutError::Timeout) {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_cannot_be_slowed_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        // No place of a filesystem's own, whoever asks.
+        let nowhere = directory.path().join("nowhere");
+        let error = SlowDisk::begin(nowhere).unwrap_err().to_string();
+        assert!(error.contains("fsfreeze --freeze"), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use crate::error::CommandError;
 ///
 /// # Errors
 /// [`CommandError::Usage`] with everything that is missing.
-pub fn check(plan: &DrillPlan, brokers: u32) -> Result<(), CommandError> {
+pub fn check(plan: &DrillPlan) -> Result<(), CommandError> {
     let mut missing = Vec::new();
     for need in [Need::Network, Need::Disks].into_iter().filter(|need| plan.needs(*need)) {
         let programs = need.programs().iter().filter(|program| !is_there(program));
@@ -20,9 +20,6 @@ pub fn check(plan: &DrillPlan, brokers: u32) -> Result<(), CommandError> {
         if !lacks.is_empty() {
             missing.push(format!("this plan needs {}: {}", need.in_words(), lacks.join(", ")));
         }
-    }
-    if plan.needs(Need::Network) && brokers < 2 {
-        missing.push("this plan needs several brokers".to_owned());
     }
     if missing.is_empty() { Ok(()) } else { Err(CommandError::Usage(missing.join("; "))) }
 }
@@ -46,10 +43,6 @@ mod tests {
     #[test]
     fn what_needs_nothing_is_possible_everywhere() {
         let plan: DrillPlan = "at 1s: kill leader for 1s".parse().unwrap();
-        assert!(check(&plan, 1).is_ok());
-        let plan: DrillPlan = "at 1s: cut leader for 1s".parse().unwrap();
-        let error = check(&plan, 1).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        assert!(error.to_string().contains("several brokers"), "{error}");
+        assert!(check(&plan).is_ok());
     }
 }

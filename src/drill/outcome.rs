@@ -12,6 +12,19 @@ use crate::verify::{
 
 /// Writes so long before and after a fault are compared with those of its time.
 const WINDOW_US: Micros = 5_000_000;
+/// A fault is over a little later than its plan says: the load may end so long before.
+const LATE_US: Micros = 1_000_000;
+
+/// When records are due, by the run's recorder.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Schedule {
+    /// The first that counts: where the report's clock begins.
+    pub(super) zero_us: Micros,
+    /// None is due from here on.
+    pub(super) end_us: Micros,
+    /// Those of a partition follow one another in so long.
+    pub(super) step_us: Micros,
+}
 
 /// A fault as it was carried out. Times are those of the run's recorder.
 #[derive(Clone, Debug, Default)]
@@ -22,10 +35,12 @@ pub(super) struct Observed {
     pub(super) what: String,
     /// When.
     pub(super) at_us: Micros,
-    /// When it was taken back.
-    pub(super) until_us: Micros,
+    /// When it was taken back, if it was.
+    pub(super) until_us: Option<Micros>,
     /// What lost its leader by it.
     pub(super) led: Vec<Led>,
+    /// Whether brokers ended by it: what they led needs others.
+    pub(super) deadly: bool,
     /// When somebody knew, when all had leaders, and when all replicas were in sync, in milliseconds since.
     pub(super) detected_ms: Option<f64>,
     pub(super) elected_ms: Option<f64>,
@@ -43,24 +58,35 @@ struct Delivery {
     epoch: Option<u32>,
 }
 
-/// What the drill found. The recorder's clock was at `zero_us` when the report's began; the records of a partition are
-/// due every `step_us`.
-pub(super) fn outcome(
-    history: &History,
-    observed: &[Observed],
-    plan: String,
-    (zero_us, step_us): (Micros, Micros),
-) -> DrillOutcome {
+/// What the drill found.
+pub(super) fn outcome(history: &History, observed: &[Observed], plan: String, schedule: Schedule) -> DrillOutcome {
     let mut deliveries: Vec<Delivery> = history.writes.iter().filter_map(delivery).collect();
     deliveries.sort_by_key(|delivery| delivery.ack_us);
     let next = observed.iter().skip(1).map(|fault| fault.at_us).chain([Micros::MAX]);
-    let before = [0].into_iter().chain(observed.iter().map(|fault| fault.until_us));
+    let before = [0].into_iter().chain(observed.iter().map(|fault| fault.until_us.unwrap_or(fault.at_us)));
     let faults: Vec<FaultOutcome> = observed
         .iter()
         .zip(before.zip(next))
-        .map(|(fault, bounds)| cost(history, &deliveries, fault, bounds, (zero_us, step_us)))
+        .map(|(fault, bounds)| cost(history, &deliveries, fault, bounds, schedule))
         .collect();
-    DrillOutcome { plan, kinds: kinds(&faults), faults, verdict: verdict(history) }
+    let remarks = remarks(observed, &faults);
+    DrillOutcome { plan, kinds: kinds(&faults), faults, verdict: verdict(history), remarks }
+}
+
+/// What makes the numbers say less than they seem to.
+fn remarks(observed: &[Observed], faults: &[FaultOutcome]) -> Vec<String> {
+    let all = match faults.len() {
+        1 => "1 fault".to_owned(),
+        all => format!("{all} faults"),
+    };
+    let unseen = faults.iter().filter(|fault| fault.load_ended).count();
+    let unseen = (unseen > 0).then(|| {
+        format!("the load ended before {unseen} of {all} were over: no statistics count them; --duration makes it last")
+    });
+    let unled = |fault: &&Observed| fault.deadly && !fault.led.is_empty() && fault.elected_ms.is_none();
+    let unled = observed.iter().filter(unled).count();
+    let unled = (unled > 0).then(|| format!("after {unled} of {all} not every lost leader was seen to be replaced"));
+    unseen.into_iter().chain(unled).collect()
 }
 
 fn delivery(write: &Write) -> Option<Delivery> {
@@ -74,15 +100,17 @@ fn cost(
     deliveries: &[Delivery],
     fault: &Observed,
     (before_us, next_us): (Micros, Micros),
-    (zero_us, step_us): (Micros, Micros),
+    schedule: Schedule,
 ) -> FaultOutcome {
-    let until_us = fault.until_us.saturating_add(WINDOW_US).min(next_us);
+    let over_us = fault.until_us.unwrap_or(history.ending.writing_until_us).max(fault.at_us);
+    let until_us = over_us.saturating_add(WINDOW_US).min(next_us);
     let p99 = |from: Micros, to: Micros| {
-        let waits = deliveries.iter().flat_map(|delivery| {
-            let dues = (0..delivery.count).map(move |index| delivery.due_us + index * step_us);
+        let mut waits = deliveries.iter().flat_map(|delivery| {
+            let dues = (0..delivery.count).map(move |index| delivery.due_us + index * schedule.step_us);
             dues.filter(|due_us| (from..to).contains(due_us)).map(|due_us| (delivery.ack_us.saturating_sub(due_us), 1))
         });
-        quantiles(waits).p99_ms
+        let first = waits.next()?;
+        Some(quantiles(std::iter::once(first).chain(waits)).p99_ms)
     };
     let mut errors: BTreeMap<String, u64> = BTreeMap::new();
     for write in history.writes.iter().filter(|write| (fault.at_us..until_us).contains(&write.end_us)) {
@@ -90,12 +118,12 @@ fn cost(
             *errors.entry(kind).or_default() += 1;
         }
     }
-    let since = |us: Micros| (ms(us) - ms(zero_us)) / 1_000.0;
+    let since = |us: Micros| (ms(us) - ms(schedule.zero_us)) / 1_000.0;
     FaultOutcome {
         kind: fault.kind.clone(),
         what: fault.what.clone(),
         at_s: since(fault.at_us),
-        until_s: Some(since(fault.until_us)),
+        until_s: fault.until_us.map(since),
         detected_ms: fault.detected_ms,
         elected_ms: fault.elected_ms,
         first_write_ms: fault.elected_ms.and_then(|_| first_write_ms(deliveries, fault, next_us)),
@@ -103,8 +131,9 @@ fn cost(
         unavailable_ms: ms(unavailable_us(history, deliveries, fault.at_us, until_us)),
         errors,
         p99_before_ms: p99(fault.at_us.saturating_sub(WINDOW_US).max(before_us), fault.at_us),
-        p99_during_ms: p99(fault.at_us, fault.until_us),
-        p99_after_ms: p99(fault.until_us, until_us),
+        p99_during_ms: p99(fault.at_us, over_us),
+        p99_after_ms: p99(over_us, until_us),
+        load_ended: fault.at_us >= schedule.end_us || over_us > schedule.end_us.saturating_add(LATE_US),
     }
 }
 
@@ -165,7 +194,7 @@ pub(super) fn error_kind(outcome: &Outcome) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// Half and 99 of 100 of every time, of kinds that happened more than once.
+/// Half and 99 of 100 of every time, of kinds that happened more than once while there was load.
 fn kinds(faults: &[FaultOutcome]) -> Vec<FaultKind> {
     let mut names: Vec<&str> = Vec::new();
     for fault in faults.iter().filter(|fault| !names.contains(&fault.kind.as_str())).collect::<Vec<_>>() {
@@ -174,23 +203,27 @@ fn kinds(faults: &[FaultOutcome]) -> Vec<FaultKind> {
         }
     }
     let kind = |name: &str| {
-        let own: Vec<&FaultOutcome> = faults.iter().filter(|fault| fault.kind == name).collect();
+        let own: Vec<&FaultOutcome> = faults.iter().filter(|fault| fault.kind == name && !fault.load_ended).collect();
         let times: [(&str, fn(&FaultOutcome) -> Option<f64>); 8] = [
             ("detected_ms", |fault| fault.detected_ms),
             ("elected_ms", |fault| fault.elected_ms),
             ("first_write_ms", |fault| fault.first_write_ms),
             ("full_replicas_ms", |fault| fault.full_replicas_ms),
             ("unavailable_ms", |fault| Some(fault.unavailable_ms)),
-            ("p99_before_ms", |fault| Some(fault.p99_before_ms)),
-            ("p99_during_ms", |fault| Some(fault.p99_during_ms)),
-            ("p99_after_ms", |fault| Some(fault.p99_after_ms)),
+            ("p99_before_ms", |fault| fault.p99_before_ms),
+            ("p99_during_ms", |fault| fault.p99_during_ms),
+            ("p99_after_ms", |fault| fault.p99_after_ms),
         ];
-        let median_and_p99_ms = times.into_iter().filter_map(|(name, time)| {
+        let mut found = FaultKind { kind: name.to_owned(), count: own.len() as u64, ..FaultKind::default() };
+        for (name, time) in times {
             let mut all: Vec<f64> = own.iter().filter_map(|fault| time(fault)).collect();
             all.sort_by(f64::total_cmp);
-            Some((name.to_owned(), (*nearest(&all, 50)?, *nearest(&all, 99)?)))
-        });
-        FaultKind { kind: name.to_owned(), count: own.len() as u64, median_and_p99_ms: median_and_p99_ms.collect() }
+            found.seen.insert(name.to_owned(), all.len() as u64);
+            if let (Some(median), Some(p99)) = (nearest(&all, 50), nearest(&all, 99)) {
+                found.median_and_p99_ms.insert(name.to_owned(), (*median, *p99));
+            }
+        }
+        found
     };
     names.into_iter().map(kind).filter(|kind| kind.count > 1).collect()
 }
@@ -204,15 +237,20 @@ fn verdict(history: &History) -> Verdict {
     let found = judge(history);
     let elsewhere = [Kind::Lost, Kind::Moved, Kind::Duplicated];
     let others = found.violations.iter().filter(|(kind, count)| **count > 0 && !elsewhere.contains(kind));
-    let counted = others.map(|(kind, count)| format!("{kind}: {count}"));
-    let examples = found.examples.iter().map(|finding| format!("{}: {}", finding.kind, finding.what));
+    let told = |kind: Kind| found.examples.iter().filter(move |finding| finding.kind == kind);
+    let broken = others.map(|(kind, count)| {
+        let examples: Vec<&str> = told(*kind).map(|finding| finding.what.as_str()).collect();
+        format!("{kind}: {count} ({})", examples.join("; "))
+    });
+    let examples = elsewhere.into_iter().flat_map(told).map(|finding| format!("{}: {}", finding.kind, finding.what));
     Verdict {
         acknowledged: found.acknowledged,
         lost: found.count(Kind::Lost),
         moved: found.count(Kind::Moved),
         duplicated: found.count(Kind::Duplicated),
         repeated: found.repeated,
-        broken: counted.chain(examples).collect(),
+        broken: broken.collect(),
+        examples: examples.collect(),
     }
 }
 

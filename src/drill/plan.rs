@@ -36,7 +36,7 @@ pub enum Action {
     Cut,
     /// No other broker hears it; it hears all of them.
     OneWay,
-    /// Two brokers do not hear it, nor it them; the others hear both sides.
+    /// All brokers but one do not hear it, nor it them; that one hears both sides.
     Bridge,
     /// Its disk stands still again and again.
     SlowDisk,
@@ -118,10 +118,16 @@ pub struct Event {
 }
 
 impl Event {
-    /// When it is taken back.
+    /// When it is taken back; a rolling restart at a guess.
     #[must_use]
     pub fn end(&self) -> Duration {
         self.at + if self.action == Action::Rolling { ROLLING } else { self.lasts }
+    }
+
+    /// Before this it is not taken back.
+    #[must_use]
+    pub fn end_at_least(&self) -> Duration {
+        self.at + self.lasts
     }
 
     /// Whether brokers end by it, and are started again.
@@ -212,7 +218,8 @@ impl FromStr for DrillPlan {
         }
         let end = events.iter().map(Event::end).max().unwrap_or_default();
         let duration = duration.unwrap_or(end + AFTER);
-        if events.is_empty() || duration < end {
+        let end_at_least = events.iter().map(Event::end_at_least).max().unwrap_or_default();
+        if events.is_empty() || duration < end_at_least {
             let reason = if events.is_empty() { "there is no fault" } else { "the load ends before the last fault" };
             return Err(InvalidPlan { line: text.lines().count().max(1), reason: reason.to_owned() });
         }

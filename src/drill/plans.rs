@@ -60,7 +60,7 @@ at 4s: rolling
     },
     NamedPlan {
         name: "bridge",
-        about: "two brokers and the leader do not hear each other; the fourth hears all",
+        about: "all brokers but one do not hear the leader, nor it them; that one hears all",
         text: "at 4s: bridge leader 0 for 5s\n",
     },
     NamedPlan {

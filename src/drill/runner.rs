@@ -2,22 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
+use pubg1_bench::{process_cost::Processes, report::ProcessCost};
 use pubg1_model::TopicName;
 use tokio::time::Instant;
 
 use super::{
-    disks::Disks,
+    disks::{Disks, SlowDisk},
     network::Network,
     outcome::Observed,
     plan::{Action, DrillPlan, Event, Need},
     watch::Watch,
 };
 use crate::{
+    cluster_process::ClusterProcess,
     error::CommandError,
     verify::{
         brokers::Brokers,
         clock::{Recorder, micros},
-        faults::{Begun, FaultRunner, State, Target, led_by},
+        faults::{FaultRunner, Target, led_by},
         health::wait_healthy,
     },
 };
@@ -42,6 +44,7 @@ pub(super) struct Runner<'a> {
     topic: TopicName,
     recorder: Recorder,
     settle: Duration,
+    processes: Processes,
     tell: Box<dyn FnMut(&str) + Send + 'a>,
 }
 
@@ -55,7 +58,8 @@ impl<'a> Runner<'a> {
         (recorder, settle): (Recorder, Duration),
         tell: impl FnMut(&str) + Send + 'a,
     ) -> Self {
-        Self { faults, means, brokers, topic, recorder, settle, tell: Box::new(tell) }
+        let processes = Processes::default();
+        Self { faults, means, brokers, topic, recorder, settle, processes, tell: Box::new(tell) }
     }
 
     /// Carries the plan out, with times that count from `zero`. A fault begins later than it should when the cluster
@@ -69,91 +73,114 @@ impl<'a> Runner<'a> {
         zero: Instant,
         seen: &mut Vec<Observed>,
     ) -> Result<(), CommandError> {
+        tokio::time::sleep_until(zero).await;
+        self.processes = Processes::begin(&named(self.faults.cluster()));
         for event in &plan.events {
             tokio::time::sleep_until(zero + event.at).await;
             if event.action == Action::Rolling {
                 for broker in 0..u32::try_from(self.brokers.clients().len()).unwrap_or(0) {
                     let target = Target::Broker(broker);
-                    seen.push(self.fault(&Event { target, ..*event }).await?);
+                    self.fault(&Event { target, ..*event }, seen).await?;
                 }
             } else {
-                seen.push(self.fault(event).await?);
+                self.fault(event, seen).await?;
             }
         }
         Ok(())
     }
 
-    async fn fault(&mut self, event: &Event) -> Result<Observed, CommandError> {
+    /// What the brokers' processes have used since the load began.
+    pub(super) fn costs(&self) -> Vec<ProcessCost> {
+        self.processes.end()
+    }
+
+    /// Carries a fault out. What it cost is put down whatever comes of it, once it has begun.
+    async fn fault(&mut self, event: &Event, seen: &mut Vec<Observed>) -> Result<(), CommandError> {
         let (brokers, before) = self.faults.choose(event.target).await?;
         let led = led_by(&before.topic, &brokers);
         let mut watch = Watch::new(&self.topic, &brokers, led.clone());
-        self.brokers.clients().iter().zip(0..).filter(|(_, id)| !brokers.contains(id)).for_each(|(client, _)| {
-            watch.ask(client.clone());
-        });
-        let begun = self.begin(event, &brokers, &before);
-        watch.begin(begun.at);
-        (self.tell)(&begun.what);
-        let at_us = self.recorder.us_at(begun.at.into_std());
+        self.ask(&mut watch, |broker| !brokers.contains(&broker));
+        self.processes.look();
         // What the fault rests on: dropping it takes the fault back, whatever happens.
-        let held = self.inject(event, &brokers).await?;
-        tokio::time::sleep_until(begun.at + event.lasts).await;
-        self.take_back(event, &brokers, held).await?;
-        let until_us = self.recorder.now_us();
-        self.brokers.clients().iter().zip(0..).filter(|(_, id)| brokers.contains(id)).for_each(|(client, _)| {
-            watch.ask(client.clone());
-        });
+        let injected = self.inject(event, &brokers, &watch).await;
+        let Some(at) = watch.begun() else { return injected.map(drop) };
+        let begun = self.faults.begin(done_to(event.action), &brokers, &before, at);
+        (self.tell)(&begun.what);
+        let mut observed = Observed {
+            kind: event.kind(),
+            what: begun.what,
+            at_us: self.recorder.us_at(at.into_std()),
+            led,
+            deadly: event.is_deadly(),
+            ..Observed::default()
+        };
+        let ended = match injected {
+            Ok(held) => self.until_well(event, (&brokers, held), (&mut watch, at), &mut observed).await,
+            Err(error) => Err(error),
+        };
+        let known = watch.seen();
+        observed.detected_ms = known.detected.map(in_ms);
+        observed.elected_ms = known.all_elected().map(in_ms);
+        seen.push(observed);
+        ended
+    }
+
+    /// Waits until the fault has lasted its time, takes it back, and waits until the cluster is well.
+    async fn until_well(
+        &mut self,
+        event: &Event,
+        (brokers, held): (&[u32], Held),
+        (watch, at): (&mut Watch, Instant),
+        observed: &mut Observed,
+    ) -> Result<(), CommandError> {
+        tokio::time::sleep_until(at + event.lasts).await;
+        let until = self.take_back(event, brokers, held).await?;
+        observed.until_us = Some(self.recorder.us_at(until.into_std()));
+        if event.is_deadly() {
+            self.faults.cluster().start_missing().await?;
+            self.processes.follow(&named(self.faults.cluster()));
+        }
+        self.ask(watch, |broker| brokers.contains(&broker));
         let well = wait_healthy(&self.brokers, &self.topic, self.settle).await;
-        let well_at = begun.at.elapsed();
+        let well_after = at.elapsed();
         well.map_err(|problem| {
-            CommandError::Failed(format!("{}: the cluster does not get well: {problem}", begun.what))
+            CommandError::Failed(format!("{}: the cluster does not get well: {problem}", observed.what))
         })?;
         // A cluster is well only when all partitions are led; that it was seen may take one look more.
         if event.is_deadly() {
             let until = Instant::now() + ELECTION_DEADLINE;
-            while watch.seen().all_elected().is_none() && !led.is_empty() && Instant::now() < until {
+            while watch.seen().all_elected().is_none() && !observed.led.is_empty() && Instant::now() < until {
                 tokio::time::sleep(POLL).await;
             }
         }
-        let seen = watch.seen();
-        let in_ms = |time: Duration| time.as_secs_f64() * 1_000.0;
-        let observed = Observed {
-            kind: event.kind(),
-            what: begun.what,
-            at_us,
-            until_us,
-            led,
-            detected_ms: seen.detected.map(in_ms),
-            elected_ms: seen.all_elected().map(in_ms),
-            full_replicas_ms: Some(in_ms(well_at)).filter(|_| seen.disturbed || event.is_deadly()),
-        };
-        (self.tell)(&format!("well again {} ms later", micros(well_at) / 1_000));
-        Ok(observed)
+        let was_ill = watch.seen().disturbed || event.is_deadly();
+        observed.full_replicas_ms = Some(in_ms(well_after)).filter(|_| was_ill);
+        (self.tell)(&format!("well again {} ms later", micros(well_after) / 1_000));
+        Ok(())
     }
 
-    fn begin(&self, event: &Event, brokers: &[u32], before: &State) -> Begun {
-        let verb = match event.action {
-            Action::Kill => "killed",
-            Action::Stop | Action::Rolling => "stopped",
-            Action::Pause => "paused",
-            Action::Cut => "cut off",
-            Action::OneWay => "silenced",
-            Action::Bridge => "cut off from all but one",
-            Action::SlowDisk => "slowed the disk of",
-            Action::FillDisk => "filled the disk of",
-            Action::PowerCut => "cut the power of",
-        };
-        self.faults.begin(verb, brokers, before)
+    /// Has those brokers asked that this is true of.
+    fn ask(&self, watch: &mut Watch, which: impl Fn(u32) -> bool) {
+        let clients = self.brokers.clients().iter().zip(0..).filter(|(_, broker)| which(*broker));
+        clients.for_each(|(client, _)| watch.ask(client.clone()));
     }
 
-    async fn inject(&mut self, event: &Event, brokers: &[u32]) -> Result<Held, CommandError> {
+    /// Does it. The watch is told when it takes effect: just before a signal is sent, or when a tool has done what it
+    /// was started for, so that its own time counts for nobody.
+    async fn inject(&mut self, event: &Event, brokers: &[u32], watch: &Watch) -> Result<Held, CommandError> {
         match event.action {
-            Action::Kill => self.faults.cluster().kill(brokers).await?,
+            Action::Kill => {
+                watch.begin();
+                self.faults.cluster().kill(brokers).await?;
+            }
             Action::Stop | Action::Rolling => {
+                watch.begin();
                 for broker in brokers {
                     self.faults.cluster().node(*broker)?.end().await?;
                 }
             }
             Action::Pause => {
+                watch.begin();
                 for broker in brokers {
                     self.faults.cluster().node(*broker)?.pause()?;
                 }
@@ -162,24 +189,32 @@ impl<'a> Runner<'a> {
                 let network = self.means.network.as_ref().ok_or_else(|| missing(Need::Network))?;
                 for broker in brokers {
                     network.cut(event.action, *broker).await?;
+                    watch.begin();
                 }
             }
-            Action::SlowDisk => return Ok(Held(self.disks()?.slow(brokers))),
-            Action::FillDisk => self.on_disks(brokers, Disks::fill).await?,
+            Action::SlowDisk => {
+                let slow = self.on_disks(brokers, Disks::slow).await?;
+                watch.begin();
+                return Ok(Held(slow));
+            }
+            Action::FillDisk => {
+                self.on_disks(brokers, Disks::fill).await?;
+                watch.begin();
+            }
             Action::PowerCut => {
                 self.on_disks(brokers, Disks::cut).await?;
+                watch.begin();
                 self.faults.cluster().kill(brokers).await?;
-                self.on_disks(brokers, Disks::restore).await?;
             }
         }
         Ok(Held(Vec::new()))
     }
 
-    async fn take_back(&mut self, event: &Event, brokers: &[u32], held: Held) -> Result<(), CommandError> {
+    /// Takes it back, and says when it was over. Brokers that have ended may start then.
+    async fn take_back(&mut self, event: &Event, brokers: &[u32], held: Held) -> Result<Instant, CommandError> {
         match event.action {
-            Action::Kill | Action::Stop | Action::Rolling | Action::PowerCut => {
-                self.faults.cluster().start_missing().await?;
-            }
+            Action::Kill | Action::Stop | Action::Rolling => {}
+            Action::PowerCut => self.on_disks(brokers, Disks::restore).await?,
             Action::Pause => {
                 for broker in brokers {
                     self.faults.cluster().node(*broker)?.resume()?;
@@ -189,12 +224,13 @@ impl<'a> Runner<'a> {
                 self.means.network.as_ref().ok_or_else(|| missing(Need::Network))?.heal().await?;
             }
             Action::SlowDisk => {
-                let released = tokio::task::spawn_blocking(move || drop(held)).await;
-                released.map_err(|error| CommandError::Failed(error.to_string()))?;
+                let release = move || held.0.into_iter().try_for_each(SlowDisk::release);
+                let released = tokio::task::spawn_blocking(release).await;
+                released.map_err(|error| CommandError::Failed(error.to_string()))??;
             }
             Action::FillDisk => self.on_disks(brokers, Disks::empty).await?,
         }
-        Ok(())
+        Ok(Instant::now())
     }
 
     fn disks(&self) -> Result<&Arc<Disks>, CommandError> {
@@ -202,11 +238,11 @@ impl<'a> Runner<'a> {
     }
 
     /// Does something to disks that may take a while.
-    async fn on_disks(
+    async fn on_disks<T: Send + 'static>(
         &self,
         brokers: &[u32],
-        what: fn(&Disks, &[u32]) -> Result<(), CommandError>,
-    ) -> Result<(), CommandError> {
+        what: fn(&Disks, &[u32]) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
         let (disks, brokers) = (Arc::clone(self.disks()?), brokers.to_vec());
         let done = tokio::task::spawn_blocking(move || what(&disks, &brokers)).await;
         done.map_err(|error| CommandError::Failed(error.to_string()))?
@@ -214,7 +250,30 @@ impl<'a> Runner<'a> {
 }
 
 /// What keeps a fault up.
-struct Held(#[allow(dead_code, reason = "dropping it is the point")] Vec<super::disks::SlowDisk>);
+struct Held(Vec<SlowDisk>);
+
+const fn done_to(action: Action) -> &'static str {
+    match action {
+        Action::Kill => "killed",
+        Action::Stop | Action::Rolling => "stopped",
+        Action::Pause => "paused",
+        Action::Cut => "cut off",
+        Action::OneWay => "silenced",
+        Action::Bridge => "cut off from all but one",
+        Action::SlowDisk => "slowed the disk of",
+        Action::FillDisk => "filled the disk of",
+        Action::PowerCut => "cut the power of",
+    }
+}
+
+/// The brokers' processes, those that run.
+fn named(cluster: &ClusterProcess) -> Vec<(String, u32)> {
+    cluster.nodes().iter().filter_map(|node| Some((format!("broker {}", node.id), node.pid()?))).collect()
+}
+
+fn in_ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
+}
 
 fn missing(need: Need) -> CommandError {
     CommandError::Failed(format!("this was started without {}", need.in_words()))

@@ -61,9 +61,14 @@ impl Watch {
         Self { seen: Arc::new(Mutex::new(seen)), asking: JoinSet::new(), topic: topic.clone() }
     }
 
-    /// The fault begins at this moment.
-    pub(super) fn begin(&self, at: Instant) {
-        lock(&self.seen).begun = Some(at);
+    /// The fault begins now, if it has not begun before.
+    pub(super) fn begin(&self) {
+        lock(&self.seen).begun.get_or_insert_with(Instant::now);
+    }
+
+    /// When it began.
+    pub(super) fn begun(&self) -> Option<Instant> {
+        lock(&self.seen).begun
     }
 
     /// Asks this broker, too, from now on.

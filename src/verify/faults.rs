@@ -10,7 +10,6 @@ use pubg1_model::GroupId;
 use super::groups::Freezer;
 
 pub(crate) use describe::led_by;
-pub(crate) use run::{Begun, State};
 pub use run::{FaultRunner, Happening};
 
 /// Whom a fault hits.

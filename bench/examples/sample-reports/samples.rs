@@ -171,6 +171,7 @@ pub(crate) fn bench(system: &str, rate: u32, usual_ms: f64) -> Report {
             name: format!("broker {broker}"),
             cpu_s: 1.5 + f64::from(broker) * 0.2,
             memory_bytes: 23_000_000 + u64::from(broker as u32) * 1_000_000,
+            ended: false,
         })
         .collect();
     report
@@ -194,9 +195,10 @@ pub(crate) fn drill() -> Report {
         full_replicas_ms: Some(5_910.0),
         unavailable_ms: 347.8,
         errors: report.errors.clone(),
-        p99_before_ms: 1.21,
-        p99_during_ms: 338.0,
-        p99_after_ms: 1.34,
+        p99_before_ms: Some(1.21),
+        p99_during_ms: Some(338.0),
+        p99_after_ms: Some(1.34),
+        load_ended: false,
     };
     let follower = FaultOutcome {
         kind: "kill follower".to_owned(),
@@ -209,9 +211,10 @@ pub(crate) fn drill() -> Report {
         full_replicas_ms: Some(5_744.0),
         unavailable_ms: 12.3,
         errors: BTreeMap::new(),
-        p99_before_ms: 1.19,
-        p99_during_ms: 2.44,
-        p99_after_ms: 1.25,
+        p99_before_ms: Some(1.19),
+        p99_during_ms: Some(2.44),
+        p99_after_ms: Some(1.25),
+        load_ended: false,
     };
     report.marks = [&leader, &follower]
         .map(|fault| Mark { at_s: fault.at_s, until_s: fault.until_s, what: fault.what.clone() })
@@ -219,6 +222,7 @@ pub(crate) fn drill() -> Report {
     let kind = |fault: &FaultOutcome| FaultKind {
         kind: fault.kind.clone(),
         count: 1,
+        seen: BTreeMap::new(),
         median_and_p99_ms: BTreeMap::from([(
             "unavailable_ms".to_owned(),
             (fault.unavailable_ms, fault.unavailable_ms),
@@ -229,6 +233,7 @@ pub(crate) fn drill() -> Report {
         kinds: vec![kind(&leader), kind(&follower)],
         faults: vec![leader, follower],
         verdict: Verdict { acknowledged: 4_000, repeated: 2, ..Verdict::default() },
+        remarks: Vec::new(),
     });
     report
 }
@@ -253,15 +258,16 @@ pub(crate) fn repeated_drill() -> Report {
             first_write_ms: Some(long * 1e3 + dice.time_ms(3.0)),
             full_replicas_ms: Some(2_400.0 + dice.time_ms(200.0)),
             unavailable_ms: long * 1e3 + dice.time_ms(9.0),
-            p99_before_ms: 2.1,
-            p99_during_ms: 290.0,
-            p99_after_ms: 2.2,
+            p99_before_ms: Some(2.1),
+            p99_during_ms: Some(290.0),
+            p99_after_ms: Some(2.2),
             ..FaultOutcome::default()
         })
         .collect();
     let kinds = ["kill leader", "pause controller"].map(|kind| FaultKind {
         kind: kind.to_owned(),
         count: 25,
+        seen: BTreeMap::new(),
         median_and_p99_ms: [
             ("detected_ms", (268.0, 341.0)),
             ("elected_ms", (301.0, 388.0)),
@@ -283,6 +289,7 @@ pub(crate) fn repeated_drill() -> Report {
         faults,
         kinds: kinds.to_vec(),
         verdict,
+        remarks: Vec::new(),
     });
     report
 }

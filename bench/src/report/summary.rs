@@ -50,7 +50,8 @@ pub fn summary(report: &Report) -> Summary {
         .iter()
         .map(|threshold| format!("threshold {} failed: measured {}", threshold.text, threshold.measured))
         .collect();
-    remarks.extend(report.drill.iter().flat_map(|drill| drill.verdict.broken.clone()));
+    let verdict = report.drill.iter().map(|drill| &drill.verdict);
+    remarks.extend(verdict.flat_map(|verdict| verdict.broken.iter().chain(&verdict.examples).cloned()));
     remarks.extend(warnings);
     Summary { tone, headline, remarks, tiles: tiles(report) }
 }
@@ -62,7 +63,8 @@ fn broken(report: &Report) -> Vec<String> {
     let counts = counts.iter().filter(|(number, _)| *number > 0);
     let mut broken: Vec<String> = counts.map(|(number, what)| format!("{} {what}", words::count(*number))).collect();
     if !verdict.broken.is_empty() {
-        broken.push(format!("{} more of other kinds", verdict.broken.len()));
+        let plural = if verdict.broken.len() == 1 { "" } else { "s" };
+        broken.push(format!("{} other promise{plural}", verdict.broken.len()));
     }
     broken
 }
@@ -91,6 +93,7 @@ fn warnings(report: &Report) -> Vec<String> {
     if totals.failed > 0 {
         warnings.push(format!("{} records failed", words::count(totals.failed)));
     }
+    warnings.extend(report.drill.iter().flat_map(|drill| drill.remarks.clone()));
     if report.environment.profile == "debug" {
         warnings.push("measured with a debug build: the numbers are no measure of speed".to_owned());
     }

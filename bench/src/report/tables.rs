@@ -267,6 +267,11 @@ fn processes(report: &Report) -> Table {
     let mut table = Table::new("What the processes used", &columns);
     let million = words::float(report.totals.acknowledged) / 1e6;
     for process in &report.processes {
+        if process.ended {
+            let unknown = || words::NONE.to_owned();
+            table.row([format!("{} (ended meanwhile)", process.name), unknown(), unknown(), unknown()]);
+            continue;
+        }
         table.row([
             process.name.clone(),
             words::seconds(process.cpu_s),

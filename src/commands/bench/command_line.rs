@@ -346,7 +346,7 @@ impl Plan {
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(in crate::commands) fn quoted(word: &str) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_.,:/=@%+".contains(letter);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

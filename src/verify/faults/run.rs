@@ -132,7 +132,7 @@ impl<'a> FaultRunner<'a> {
     async fn kill(&mut self, verb: &str, target: Target) -> Result<Vec<u32>, CommandError> {
         let (brokers, before) = self.choose(target).await?;
         let verb = said_of(verb, target);
-        let fault = self.begin(&verb, &brokers, &before);
+        let fault = self.begin(&verb, &brokers, &before, Instant::now());
         self.cluster.kill(&brokers).await?;
         self.watch(fault, &brokers, &before).await;
         Ok(brokers)
@@ -140,7 +140,7 @@ impl<'a> FaultRunner<'a> {
 
     async fn stop(&mut self, target: Target) -> Result<(), CommandError> {
         let (brokers, before) = self.choose(target).await?;
-        let fault = self.begin(&said_of("stopped", target), &brokers, &before);
+        let fault = self.begin(&said_of("stopped", target), &brokers, &before, Instant::now());
         for broker in &brokers {
             self.cluster.node(*broker)?.end().await?;
         }
@@ -151,7 +151,7 @@ impl<'a> FaultRunner<'a> {
     async fn pause(&mut self, target: Target, time: Duration) -> Result<(), CommandError> {
         let (brokers, before) = self.choose(target).await?;
         let until = Instant::now() + time;
-        let fault = self.begin(&said_of("paused", target), &brokers, &before);
+        let fault = self.begin(&said_of("paused", target), &brokers, &before, Instant::now());
         for broker in &brokers {
             self.cluster.node(*broker)?.pause()?;
         }
@@ -206,15 +206,15 @@ impl<'a> FaultRunner<'a> {
         waited.map_err(|problem| CommandError::Failed(format!("the cluster does not get well: {problem}")))
     }
 
-    /// Puts the fault down as it begins, and returns what it is.
-    pub(crate) fn begin(&self, verb: &str, brokers: &[u32], before: &State) -> Begun {
+    /// Puts a fault down that begins at this moment, and returns what it is.
+    pub(crate) fn begin(&self, verb: &str, brokers: &[u32], before: &State, at: Instant) -> Begun {
         let led = led_by(&before.topic, brokers);
         let controller = before.controller.is_some_and(|controller| brokers.contains(&controller));
         let what = deed(verb, brokers, controller, &led);
         let broker = brokers.first().copied().unwrap_or(0);
-        let at_us = self.recorder.now_us();
+        let at_us = self.recorder.us_at(at.into_std());
         self.recorder.record(Entry::Fault(Fault { at_us, what: what.clone(), broker, controller, led }));
-        Begun { what, at: Instant::now() }
+        Begun { what, at }
     }
 
     /// Waits until what lost its leader has another one, where one can be had.

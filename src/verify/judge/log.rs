@@ -55,6 +55,11 @@ impl FinalLog {
         })
     }
 
+    /// Whether anything is known of a partition: of one that was not read nothing follows but that.
+    pub(super) fn knows(&self, partition: u32) -> bool {
+        self.partitions.contains_key(&partition)
+    }
+
     /// What stands at this place.
     pub(super) fn at(&self, (partition, offset): Place) -> Option<RecordId> {
         let partition = self.partitions.get(&partition)?;

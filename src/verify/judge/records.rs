@@ -39,6 +39,7 @@ fn acknowledged(promised: bool, first: RecordId, lane: &Lane, log: &FinalLog, ve
             Some((partition, found)) => verdict.accuse(Kind::Moved, || {
                 format!("{} was acknowledged at offset {offset} and is at {found} of partition {partition}", name(id))
             }),
+            None if !log.knows(id.partition) => {}
             None => verdict
                 .accuse(Kind::Lost, || format!("{} was acknowledged at offset {offset} and is nowhere", name(id))),
         }

@@ -54,7 +54,7 @@ fn every_number_of_a_report_is_on_its_page() {
 #[test]
 fn bad_news_comes_first() {
     let page = html(&[samples::repeated_drill()]);
-    assert!(page.contains(r#"<div class="verdict bad"><p>Promises were broken: 1 lost, 1 more of other kinds</p>"#));
+    assert!(page.contains(r#"<div class="verdict bad"><p>Promises were broken: 1 lost, 1 other promise</p>"#));
     let page = html(&[samples::ramp()]);
     assert!(page.contains("1 of 2 thresholds failed") && page.contains(r#"<p class="load closed"><b>closed loop</b>"#));
     let mut report = samples::bench("PubG1", 100, 1.0);

@@ -147,7 +147,12 @@ fn numbers_that_are_none_and_a_week_of_seconds_do_no_harm() {
     if let Some(drill) = &mut report.drill {
         drill.faults.push(FaultOutcome { at_s: f64::NAN, elected_ms: Some(f64::NAN), ..FaultOutcome::default() });
         let times = [("elected_ms".to_owned(), (f64::NAN, 0.0))].into();
-        drill.kinds.push(FaultKind { kind: "none".to_owned(), count: 2, median_and_p99_ms: times });
+        drill.kinds.push(FaultKind {
+            kind: "none".to_owned(),
+            count: 2,
+            median_and_p99_ms: times,
+            ..FaultKind::default()
+        });
     }
     sound(&plots(&report));
     report.intervals = (0..604_800_u32)

@@ -108,12 +108,16 @@ fn unavailable(report: &Report) -> Option<f64> {
 fn processor(report: &Report) -> Option<f64> {
     let seconds: f64 = report.processes.iter().map(|process| process.cpu_s).sum();
     let million = words::float(report.totals.acknowledged) / 1e6;
-    (!report.processes.is_empty() && million > 0.0).then(|| seconds / million)
+    (all_are_known(report) && million > 0.0).then(|| seconds / million)
 }
 
 fn memory(report: &Report) -> Option<f64> {
-    (!report.processes.is_empty())
-        .then(|| report.processes.iter().map(|process| words::float(process.memory_bytes)).sum())
+    all_are_known(report).then(|| report.processes.iter().map(|process| words::float(process.memory_bytes)).sum())
+}
+
+/// Of processes that ended meanwhile a sum would be too small.
+fn all_are_known(report: &Report) -> bool {
+    !report.processes.is_empty() && report.processes.iter().all(|process| !process.ended)
 }
 
 fn results(reports: &[Report]) -> Table {

@@ -34,6 +34,9 @@ fn verdict(drill: &DrillOutcome) -> Table {
     for promise in &verdict.broken {
         say(Tone::Bad, "promise broken", promise.clone());
     }
+    for example in &verdict.examples {
+        say(Tone::Bad, "for example", example.clone());
+    }
     table
 }
 
@@ -63,7 +66,7 @@ fn faults(drill: &DrillOutcome) -> Table {
             phase(fault.elected_ms),
             phase(fault.first_write_ms),
             phase(fault.full_replicas_ms),
-            words::number(fault.unavailable_ms),
+            phase(Some(fault.unavailable_ms).filter(|ms| !fault.load_ended || *ms > 0.0)),
             errors(&fault.errors),
         ]);
     }
@@ -71,6 +74,11 @@ fn faults(drill: &DrillOutcome) -> Table {
 }
 
 fn named(fault: &FaultOutcome) -> String {
+    let name = described(fault);
+    if fault.load_ended { format!("{name} (the load ended before it was over)") } else { name }
+}
+
+fn described(fault: &FaultOutcome) -> String {
     if fault.what.is_empty() || fault.what == fault.kind {
         fault.kind.clone()
     } else if fault.what.contains(&fault.kind) {
@@ -90,7 +98,8 @@ fn latency_around(drill: &DrillOutcome) -> Table {
     let mut table = Table::new("Publish p99 around each fault", &["#no", "fault", "#before", "#during", "#after"])
         .note("In milliseconds, of the records that were due then.");
     for (index, fault) in drill.faults.iter().enumerate() {
-        let times = [fault.p99_before_ms, fault.p99_during_ms, fault.p99_after_ms].map(words::number);
+        let times = [fault.p99_before_ms, fault.p99_during_ms, fault.p99_after_ms]
+            .map(|ms| ms.map_or(words::NONE.to_owned(), words::number));
         table.row([(index + 1).to_string(), named(fault)].into_iter().chain(times));
     }
     table
@@ -102,7 +111,9 @@ fn kinds(drill: &DrillOutcome) -> Table {
         .chain(PHASES.iter().flat_map(|(_, name)| [format!("#{name} p50"), "#p99".to_owned()]))
         .collect();
     let columns: Vec<&str> = columns.iter().map(String::as_str).collect();
-    let mut table = Table::new("Faults of a kind", &columns).note("In milliseconds from when a fault was injected.");
+    let mut table = Table::new("Faults of a kind", &columns).note(
+        "In milliseconds from when a fault was injected; in brackets, in how many of the faults there was such a time.",
+    );
     // Of one fault, the median is what the table of faults says.
     let several = drill.kinds.iter().any(|kind| kind.count > 1);
     for kind in drill.kinds.iter().filter(|_| several) {
@@ -110,7 +121,9 @@ fn kinds(drill: &DrillOutcome) -> Table {
         for (key, _) in PHASES {
             let both = kind.median_and_p99_ms.get(key);
             let said = |time: Option<f64>| time.map_or(words::NONE.to_owned(), words::number);
-            cells.extend([said(both.map(|both| both.0)), said(both.map(|both| both.1))]);
+            let few = kind.seen.get(key).filter(|seen| **seen < kind.count);
+            let few = few.map_or(String::new(), |seen| format!(" ({} of {})", words::count(*seen), kind.count));
+            cells.extend([said(both.map(|both| both.0)) + &few, said(both.map(|both| both.1))]);
         }
         table.row(cells);
     }
