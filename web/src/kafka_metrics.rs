@@ -51,10 +51,9 @@ struct Families {
 }
 
 impl Families {
-    fn add(&mut self, name: &'static str, help: &'static str, labels: &[(&str, &dyn Display)], value: impl Display) {
+    /// `labels` as [`labels`] writes them.
+    fn add(&mut self, name: &'static str, help: &'static str, labels: &str, value: impl Display) {
         let (_, lines) = self.by_name.entry(name).or_insert_with(|| (help, String::new()));
-        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
         // Writing to a string does not fail.
         writeln!(lines, "{name}{labels} {value}").unwrap_or_default();
     }
@@ -63,6 +62,12 @@ impl Families {
         let family = |(name, (help, lines))| format!("# HELP {name} {help}\n# TYPE {name} gauge\n{lines}");
         self.by_name.into_iter().map(family).collect()
     }
+}
+
+/// Labels as they stand behind a name.
+fn labels(pairs: &[(&str, &dyn Display)]) -> String {
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+    format!("{{{}}}", pairs.join(","))
 }
 
 /// A label's value as the format wants it.
@@ -83,10 +88,10 @@ impl Cluster<'_> {
 
     fn brokers(&self, families: &mut Families) {
         let alive = || self.image.brokers.iter().filter(|(id, _)| self.alive.contains(id));
-        families.add("kafka_brokers", "Number of brokers that are alive.", &[], alive().count());
+        families.add("kafka_brokers", "Number of brokers that are alive.", "", alive().count());
         for (id, registered) in alive() {
             let address = registered.http_url.trim_start_matches("http://");
-            let labels: [(&str, &dyn Display); 2] = [("address", &address), ("id", &id.0)];
+            let labels = labels(&[("address", &address), ("id", &id.0)]);
             families.add("kafka_broker_info", "Information about a broker that is alive.", &labels, 1);
         }
     }
@@ -94,9 +99,14 @@ impl Cluster<'_> {
     fn partitions(&self, families: &mut Families) {
         for topic in self.image.topics.values() {
             let (name, count) = (&topic.name, topic.partitions.len());
-            families.add("kafka_topic_partitions", "Number of partitions of the topic.", &[("topic", name)], count);
+            families.add(
+                "kafka_topic_partitions",
+                "Number of partitions of the topic.",
+                &labels(&[("topic", name)]),
+                count,
+            );
             for (partition, placed) in topic.numbered_partitions() {
-                let labels: [(&str, &dyn Display); 2] = [("partition", &partition.0), ("topic", name)];
+                let labels = labels(&[("partition", &partition.0), ("topic", name)]);
                 let mut add = |family, help, value| families.add(family, help, &labels, value);
                 let view = self.views.get(&TopicPartition { topic: name.clone(), partition });
                 if let Some(leader) = placed.leader {
@@ -125,12 +135,11 @@ impl Cluster<'_> {
     fn group(&self, families: &mut Families, group: &GroupProgress) {
         let id = &group.group;
         let help = "Number of members of the consumer group.";
-        families.add("kafka_consumergroup_members", help, &[("consumergroup", id)], group.members);
+        families.add("kafka_consumergroup_members", help, &labels(&[("consumergroup", id)]), group.members);
         // By topic: the sum of what is committed, and of what is not.
         let mut sums: BTreeMap<&TopicName, (u64, Option<u64>)> = BTreeMap::new();
         for (place, committed) in &group.committed {
-            let labels: [(&str, &dyn Display); 3] =
-                [("consumergroup", id), ("partition", &place.partition.0), ("topic", &place.topic)];
+            let labels = labels(&[("consumergroup", id), ("partition", &place.partition.0), ("topic", &place.topic)]);
             let help = "The offset that the consumer group has committed.";
             families.add("kafka_consumergroup_current_offset", help, &labels, committed.get());
             let sum = sums.entry(&place.topic).or_default();
@@ -143,7 +152,7 @@ impl Cluster<'_> {
             }
         }
         for (topic, (committed, lag)) in sums {
-            let labels: [(&str, &dyn Display); 2] = [("consumergroup", id), ("topic", topic)];
+            let labels = labels(&[("consumergroup", id), ("topic", topic)]);
             let help = "The sum over the topic of the offsets that the consumer group has committed.";
             families.add("kafka_consumergroup_current_offset_sum", help, &labels, committed);
             if let Some(lag) = lag {
