@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     process::{Output, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pubg1_bench::report::{Load, Report};
@@ -21,6 +21,9 @@ fn setting<'a>(report: &'a Report, name: &str) -> &'a str {
     let found = report.settings.iter().find(|(known, _)| known == name);
     found.map_or_else(|| panic!("no setting {name}"), |(_, value)| value.as_str())
 }
+
+/// How long the broker does nothing.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// A run at 1,000 records a second, in the middle of which the broker does nothing for two seconds.
 async fn with_a_pause(further: &'static [&'static str]) -> Report {
@@ -41,7 +44,8 @@ async fn with_a_pause(further: &'static [&'static str]) -> Report {
     .await;
     let pid = i32::try_from(broker.process.pid()).ok().and_then(Pid::from_raw).expect("a process id");
     kill_process(pid, Signal::STOP).expect("the broker stops");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let begun = Instant::now();
+    wait_until("two seconds of silence", || async { (begun.elapsed() >= PAUSE).then_some(()) }).await;
     kill_process(pid, Signal::CONT).expect("the broker goes on");
     let output = running.await.expect("the command ends");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
