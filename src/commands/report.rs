@@ -18,12 +18,12 @@ use crate::{
 
 /// What `--help` says at its end.
 pub const HELP: &str = "\
-Reads what `pubg1 bench --output json` and `pubg1 drill --output json` wrote and shows it again: as
+Reads what `pubg1 bench` and `pubg1 drill` wrote with --save or --output json and shows it again: as
 text, as one page that loads nothing from anywhere, as plots. Several reports are compared to the
 first one. A file may hold one report or a JSON array of them.
 
 Examples:
-  pubg1 bench -o json > one.json
+  pubg1 bench --save one.json
   pubg1 report one.json
   pubg1 report one.json --html one.html        the page, and beside it one-throughput.svg, …
   pubg1 report before.json after.json --html compared.html
