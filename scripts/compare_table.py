@@ -47,8 +47,13 @@ def tell(command, results, markdown):
 
 def description(measured):
     """What the system says of itself in its first report."""
-    reports = (values["report"] for all_values in measured.values() for values in all_values)
-    return next(reports, {}).get("system", {})
+    first = next((values for all_values in measured.values() for values in all_values), None)
+    if not first:
+        return {}
+    system = dict(first["report"]["system"])
+    if first["configured"]:
+        system["durability"] += f" ({first['configured']})"
+    return system
 
 
 def title(name, described):
