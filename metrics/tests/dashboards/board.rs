@@ -74,7 +74,7 @@ fn datasource() -> Value {
 impl Board {
     fn templating(&self) -> Vec<Value> {
         let source = json!({"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus",
-            "current": {}, "includeAll": false, "multi": false});
+            "current": {"text": "default", "value": "default"}, "includeAll": false, "multi": false});
         // Scrapes without the label are a cluster, too.
         let cluster = Variable { name: "cluster", label: "Cluster", of: "pubg1_build_info" };
         let instance = Variable { name: "instance", label: "Broker", of: "pubg1_build_info{cluster=~\"$cluster\"}" };
