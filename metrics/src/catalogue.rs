@@ -207,7 +207,7 @@ families! {
     LEADERLESS: Gauge, Count, Replication, "pubg1_leaderless_partitions", [],
         "Partitions of the cluster that no living broker leads, as this one sees it as the controller; 0 on the others.";
     HEARTBEAT_DURATION: Histogram, Seconds, Replication, "pubg1_heartbeat_duration_seconds", [],
-        "Time from a heartbeat to the controller on another broker until it was answered.";
+        "Time from a heartbeat to the controller on another broker until it was answered, or given up after 0.5 s.";
     ELECTIONS: Counter, Count, Replication, "pubg1_elections_total", [],
         "Leaders of partitions that were set while this broker was the controller.";
     FAILOVER_DURATION: Histogram, Seconds, Replication, "pubg1_failover_duration_seconds", [],

@@ -63,7 +63,7 @@ impl ReplicationMetrics {
         self.leaderless_partitions.set(i64::try_from(partitions).unwrap_or(i64::MAX));
     }
 
-    /// Adds a heartbeat that another broker has answered.
+    /// Adds a heartbeat that another broker has answered, or not answered in time.
     pub fn observe_heartbeat(&self, duration: Duration) {
         self.heartbeat_duration.observe(seconds(duration));
     }

@@ -16,6 +16,7 @@ use pubg1_model::{
 
 use crate::{
     error::{ApiError, Cause},
+    kafka_metrics,
     limits::{Budget, Limits},
     streams::events::unknown::UnknownTopics,
 };
@@ -38,6 +39,8 @@ pub struct AppState {
     parting: AtomicBool,
     /// Topics that ids of streams' events have named and that are not known here.
     pub(crate) unknown_topics: UnknownTopics,
+    /// What `/metrics/kafka` tells to all who ask at the same time.
+    pub(crate) kafka_metrics: kafka_metrics::Told,
     /// The API's description, written when it is first asked for.
     pub(crate) openapi: OnceLock<Bytes>,
 }
@@ -56,6 +59,7 @@ impl AppState {
             turn: AtomicU32::new(0),
             parting: AtomicBool::new(false),
             unknown_topics: UnknownTopics::default(),
+            kafka_metrics: kafka_metrics::Told::default(),
             openapi: OnceLock::new(),
             limits,
         })

@@ -184,7 +184,11 @@ pub(crate) async fn in_sync(services: &Services, topic: &TopicImage) -> Vec<Vec<
 
 /// The views of all partitions of the cluster that a leader tells in time. One question for each broker, except this
 /// one, whose views are read where they are.
-pub(crate) async fn leader_views(services: &Services, image: &ClusterImage) -> Vec<(TopicPartition, LeaderView)> {
+pub(crate) async fn leader_views(
+    services: &Services,
+    image: &ClusterImage,
+    patience: Duration,
+) -> Vec<(TopicPartition, LeaderView)> {
     let mut led: BTreeMap<BrokerId, (Vec<TopicPartition>, Vec<Place>)> = BTreeMap::new();
     for topic in image.topics.values() {
         for (partition, placed) in topic.numbered_partitions() {
@@ -198,7 +202,7 @@ pub(crate) async fn leader_views(services: &Services, image: &ClusterImage) -> V
         let views = if leader == services.node.config.broker_id {
             forward::views_here(services, &places)
         } else {
-            forward::ask_views(services, leader, &places, REPLICA_TIMEOUT).await.unwrap_or_default()
+            forward::ask_views(services, leader, &places, patience).await.unwrap_or_default()
         };
         names.into_iter().zip(views).filter_map(|(name, view)| Some((name, view?)))
     });

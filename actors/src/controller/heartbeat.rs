@@ -105,8 +105,10 @@ async fn tell(node: &NodeContext, metadata: &MetadataHandle, controller: (Broker
     };
     let asked_at = Instant::now();
     let answered = node.rpc.call(controller.0, kind::HEARTBEAT, &heartbeat, Payload::empty(), TIMEOUT).await;
-    if answered.is_ok() && controller.0 != node.config.broker_id {
-        node.metrics.replication().observe_heartbeat(asked_at.elapsed());
+    let took = asked_at.elapsed();
+    // One that was given up counts with the time until then; one that could not be sent says nothing of the time.
+    if controller.0 != node.config.broker_id && (answered.is_ok() || took >= TIMEOUT) {
+        node.metrics.replication().observe_heartbeat(took);
     }
     match answered {
         Ok((Some(HeartbeatAnswer { is_over: true, .. }), _)) => end(node, controller.0),

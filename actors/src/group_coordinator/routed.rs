@@ -185,22 +185,24 @@ impl GroupCoordinatorHandle {
 
     /// The groups of the cluster.
     pub(crate) async fn list(&self) -> GroupList {
-        let (mut groups, missing) = self.gather(kind::LIST, || self.list_at_leader()).await;
+        let (mut groups, missing) = self.gather(kind::LIST, LIST_TIMEOUT, || self.list_at_leader()).await;
         groups.sort_by(|a: &GroupListing, b| a.group.cmp(&b.group));
         GroupList { groups, missing }
     }
 
     /// What the groups of the cluster have committed.
-    pub(crate) async fn progress(&self) -> Vec<GroupProgress> {
-        let (mut groups, _) = self.gather(kind::PROGRESS, || self.progress_at_leader()).await;
+    pub(crate) async fn progress(&self, patience: Duration) -> Vec<GroupProgress> {
+        let (mut groups, _) = self.gather(kind::PROGRESS, patience, || self.progress_at_leader()).await;
         groups.sort_by(|a: &GroupProgress, b| a.group.cmp(&b.group));
         groups
     }
 
-    /// Asks each coordinator once for something of each of its groups; also how many partitions nobody answered for.
+    /// Asks each coordinator once for something of each of its groups; also how many partitions nobody answered for in
+    /// time.
     async fn gather<T: OfGroup + DeserializeOwned>(
         &self,
         kind: u16,
+        patience: Duration,
         here: impl AsyncFn() -> ListAnswer<T>,
     ) -> (Vec<T>, u32) {
         let (node, topic, here) = (&self.0.node, offsets_topic(), &here);
@@ -212,9 +214,9 @@ impl GroupCoordinatorHandle {
             .collect();
         let asked = leaders.into_iter().map(|leader| async move {
             if leader == node.config.broker_id {
-                return here().await;
+                return tokio::time::timeout(patience, here()).await.unwrap_or_default();
             }
-            let asked = node.rpc.call(leader, kind, &(), Payload::empty(), LIST_TIMEOUT).await;
+            let asked = node.rpc.call(leader, kind, &(), Payload::empty(), patience).await;
             asked.map(|(answer, _)| answer).unwrap_or_default()
         });
         let (mut groups, mut told) = (Vec::new(), BTreeSet::new());

@@ -108,9 +108,10 @@ impl BrokerHandle {
         broker::in_sync(self.services(), topic).await
     }
 
-    /// The partitions of the cluster as their leaders see them; those are left out whose leader does not answer in time.
-    pub async fn leader_views(&self) -> Vec<(TopicPartition, LeaderView)> {
-        broker::leader_views(self.services(), &self.image()).await
+    /// The partitions of the cluster as their leaders see them; those are left out whose leader does not answer within
+    /// `patience`.
+    pub async fn leader_views(&self, patience: Duration) -> Vec<(TopicPartition, LeaderView)> {
+        broker::leader_views(self.services(), &self.image(), patience).await
     }
 
     /// What each replica of a partition says of itself, or why it says nothing.

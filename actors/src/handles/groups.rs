@@ -295,10 +295,10 @@ impl GroupsHandle {
         self.coordinator.list().await
     }
 
-    /// What the groups of the cluster have committed, as far as their coordinators can be asked: one question for each
-    /// broker.
-    pub async fn progress(&self) -> Vec<GroupProgress> {
-        self.coordinator.progress().await
+    /// What the groups of the cluster have committed, as far as their coordinators answer within `patience`: one
+    /// question for each broker.
+    pub async fn progress(&self, patience: Duration) -> Vec<GroupProgress> {
+        self.coordinator.progress(patience).await
     }
 
     /// A group.

@@ -11,6 +11,9 @@ pub(crate) const PRODUCE: &str = "api=~\"publish|produce|produce_ndjson|produce_
 /// The parts of the API that read records.
 pub(crate) const FETCH: &str = "api=~\"consume|fetch|fetch_batches|poll\"";
 
+/// What clients ask for: not who looks after the brokers.
+pub(crate) const CLIENTS: &str = "api!~\"health|metrics|docs\"";
+
 /// The middle and the tail.
 pub(crate) const P50_P99: [(&str, &str); 2] = [("0.5", "p50"), ("0.99", "p99")];
 /// The middle, and two tails.

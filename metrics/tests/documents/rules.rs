@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{expressions::misreadings, read};
+use crate::{dashboards, expressions::misreadings, read};
 
 const RULES: &str = "metrics/dashboards/alerts.yml";
 const TESTS: &str = "metrics/dashboards/alerts.test.yml";
@@ -35,6 +35,21 @@ fn the_expression_of_a_rule_is_cut_out_of_the_file() {
     assert_eq!(of(": BrokerDown"), Some("up{job=\"pubg1\"} == 0"));
     assert!(of(": ProduceSlow").is_some_and(|it| it.starts_with("histogram_quantile(") && it.ends_with("> 1")));
     assert!(expressions.iter().all(|(_, it)| misreadings(it).is_empty()));
+}
+
+/// The parts of the API that expressions choose, in their words.
+fn parts_of_the_api(expressions: Vec<(String, String)>) -> BTreeSet<String> {
+    let chosen = |expression: String| {
+        let parts = expression.split(['{', ',', '}']).map(|part| part.trim().to_owned());
+        parts.filter(|part| part.starts_with("api=") || part.starts_with("api!")).collect::<Vec<_>>()
+    };
+    expressions.into_iter().flat_map(|(_, expression)| chosen(expression)).collect()
+}
+
+#[test]
+fn alerts_are_about_the_requests_that_dashboards_show() {
+    let (watched, shown) = (parts_of_the_api(expressions()), parts_of_the_api(dashboards::expressions()));
+    assert!(watched.len() > 1 && watched.is_subset(&shown), "{watched:?}\n{shown:?}");
 }
 
 #[test]
@@ -100,6 +115,7 @@ fn a_rolling_restart_fires_nothing() {
     let restart = restart.expect("a test of a rolling restart");
     let nothing = r#"{ expr: 'count_over_time(ALERTS{alertstate="firing"}[30m])', eval_time: 24m, exp_samples: [] }"#;
     assert!(restart.contains(nothing));
+    assert!(restart.contains(r#"api="health", code="503""#), "who asks whether a broker is ready alarms nobody");
     // An alert that reads what is not there cannot fire.
     let read_by_rules = expressions();
     let families = read_by_rules.iter().flat_map(|(_, expression)| crate::expressions::families(expression));

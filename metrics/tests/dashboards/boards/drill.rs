@@ -1,6 +1,6 @@
 //! A fault and what becomes of it: detected, elected, served again, replicated in full again.
 
-use super::{FETCH, P50_P99, PRODUCE, request_time};
+use super::{CLIENTS, FETCH, P50_P99, PRODUCE, request_time};
 use crate::{
     board::{Board, Variable, faults},
     panel::Panel,
@@ -48,7 +48,7 @@ fn clients() -> Vec<Panel> {
             "reqps",
             "Answers with a code of 500 and above a second. Clients repeat those with 503.",
         )
-        .show("sum by (code) (rate(pubg1_requests_total{#, code=~\"5..\"}[r]))", "{{code}}"),
+        .show(format!("sum by (code) (rate(pubg1_requests_total{{#, {CLIENTS}, code=~\"5..\"}}[r]))"), "{{code}}"),
         Panel::lines("p99 of requests", "s", "Produce and fetch, long polls included.")
             .quantiles(&[("0.99", "produce")], "", &request_time(PRODUCE))
             .quantiles(&[("0.99", "fetch")], "", &request_time(FETCH)),

@@ -72,9 +72,13 @@ fn replication() -> Vec<Panel> {
             "Requests of followers answered a second, most of them empty while little is written.",
         )
         .show("sum by (instance) (rate(pubg1_replica_fetches_total{#}[r]))", "{{instance}}"),
-        Panel::lines("Heartbeats", "s", "p99 of the time until the controller on another broker answers one.")
-            .quantiles(&[("0.99", "{{instance}}")], "instance", "pubg1_heartbeat_duration_seconds_bucket{#}")
-            .empty("while a broker is alone"),
+        Panel::lines(
+            "Heartbeats",
+            "s",
+            "p99 of the time until another broker, the controller, answers one; 0.5 s when it does not.",
+        )
+        .quantiles(&[("0.99", "{{instance}}")], "instance", "pubg1_heartbeat_duration_seconds_bucket{#}")
+        .empty("while a broker is alone"),
         Panel::lines("Metadata version", "short", "Version of the cluster image that each broker has applied.")
             .show("max by (instance) (pubg1_metadata_version{#})", "{{instance}}")
             .wide(12),

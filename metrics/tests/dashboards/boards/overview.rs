@@ -1,6 +1,6 @@
 //! What an operator looks at first.
 
-use super::{FETCH, P50_P95_P99, PRODUCE, request_time};
+use super::{CLIENTS, FETCH, P50_P95_P99, PRODUCE, request_time};
 use crate::{
     board::{Board, faults},
     panel::Panel,
@@ -54,7 +54,7 @@ fn traffic() -> Vec<Panel> {
             "reqps",
             "Answers a second. Health, metrics and documentation are left out.",
         )
-        .show("sum by (api) (rate(pubg1_requests_total{#, api!~\"health|metrics|docs\"}[r])) > 0", "{{api}}")
+        .show(format!("sum by (api) (rate(pubg1_requests_total{{#, {CLIENTS}}}[r])) > 0"), "{{api}}")
         .empty("while no client asks for anything"),
         Panel::lines(
             "Produce latency",
@@ -70,11 +70,13 @@ fn traffic() -> Vec<Panel> {
         Panel::lines(
             "Answers that are errors",
             "percentunit",
-            "Share of answers with a code of 400 and above, by code.",
+            "Share of answers with a code of 400 and above, by code. Health, metrics and documentation are left out.",
         )
         .show(
-            "sum by (code) (rate(pubg1_requests_total{#, code=~\"[45].*\"}[r])) \
-                 / on () group_left () sum(rate(pubg1_requests_total{#}[r]))",
+            format!(
+                "sum by (code) (rate(pubg1_requests_total{{#, {CLIENTS}, code=~\"[45].*\"}}[r])) \
+                 / on () group_left () sum(rate(pubg1_requests_total{{#, {CLIENTS}}}[r]))"
+            ),
             "{{code}}",
         ),
     ]
