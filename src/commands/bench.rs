@@ -86,7 +86,7 @@ async fn on_own_cluster(
     plan.workload.processes.extend(processes(&cluster));
     let report = measure(args, &plan, terminal).await;
     if let Err(error) = cluster.end().await {
-        // What was measured is worth more than a broker that did not end well.
+        // What was measured is worth more than how a broker ended; it may have been killed on purpose.
         terminal.note(&error.to_string());
     }
     report
