@@ -1,26 +1,27 @@
 #!/usr/bin/env bash
-# Puts the tools of scripts/check.sh under target/check-tools, where they disturb nobody: promtool out of Debian's
-# `prometheus` package (unpacked, not installed, so that no daemon starts), schemathesis, shellcheck and duckdb from PyPI
-# into an environment of their own. Does nothing when they are there.
+# Puts the tools of scripts/check.sh under target/check-tools, where they disturb nobody: promtool and prometheus out of
+# Debian's `prometheus` package (unpacked, not installed, so that no daemon starts), schemathesis, shellcheck and duckdb
+# from PyPI into an environment of their own. Does nothing when they are there.
 # Playwright, which drives a browser, has an environment of its own: only who has the browser needs it.
-#   scripts/install-check-tools.sh promtool|python-tools|browser-tools...
+#   scripts/install-check-tools.sh promtool|prometheus|python-tools|browser-tools...
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=$PWD/target/check-tools
 mkdir -p "$tools/bin"
 
-install_promtool() {
-    [[ -x $tools/bin/promtool ]] && return
+# Each of the two on its own: what the machine has is taken.
+install_prometheus() { # promtool|prometheus
+    [[ -x $tools/bin/$1 ]] && return
     local installed
-    if installed=$(type -P promtool); then
-        ln -s "$installed" "$tools/bin/promtool"
+    if installed=$(type -P "$1"); then
+        ln -s "$installed" "$tools/bin/$1"
         return
     fi
     if ! command -v apt-get >/dev/null; then
-        echo "install-check-tools: put promtool 2.42 or newer on the PATH; it is part of Prometheus" >&2
+        echo "install-check-tools: put $1 2.42 or newer on the PATH; it is part of Prometheus" >&2
         return 1
     fi
-    local unpack=$tools/promtool.unpack
+    local unpack=$tools/prometheus.unpack
     rm -rf "$unpack" && mkdir "$unpack"
     (
         cd "$unpack"
@@ -29,7 +30,7 @@ install_promtool() {
         apt-get -qq download prometheus || { as_root apt-get -qq update && apt-get -qq download prometheus; }
         dpkg-deb --extract prometheus_*.deb .
     )
-    mv "$unpack/usr/bin/promtool" "$tools/bin/promtool"
+    mv "$unpack"/usr/bin/prom{tool,etheus} "$tools/bin/"
     rm -rf "$unpack"
 }
 
@@ -58,7 +59,7 @@ as_root() {
 
 for tool in "$@"; do
     case $tool in
-        promtool) install_promtool ;;
+        promtool | prometheus) install_prometheus "$tool" ;;
         python-tools) install_environment venv scripts/check-requirements.txt ;;
         browser-tools) install_environment browser scripts/browser-requirements.txt ;;
         *)

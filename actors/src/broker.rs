@@ -48,7 +48,7 @@ use crate::{
 use placement::Placement;
 
 pub(crate) use cluster_status::{
-    KnownReasons, cluster_status, in_sync, replica_batches, replica_statuses, why_no_leader,
+    KnownReasons, cluster_status, in_sync, leader_views, replica_batches, replica_statuses, why_no_leader,
 };
 pub(crate) use drain::{begin_drain, drain};
 pub(crate) use operations::{cancel_move, move_leader, move_replicas, rebalance, remove_broker, set_draining};

@@ -22,10 +22,10 @@ mod remote;
 mod route;
 mod tails;
 
-pub(crate) use answers::answer;
+pub(crate) use answers::{answer, views_here};
 pub(crate) use messages::Place;
 pub(crate) use refusal::Refusal;
-pub(crate) use remote::{ask_in_sync, ask_replica_batches, ask_replica_status};
+pub(crate) use remote::{ask_in_sync, ask_replica_batches, ask_replica_status, ask_views};
 pub(crate) use route::{Absent, Leader, PATIENCE, Patience, Route};
 pub(crate) use tails::Tails;
 

@@ -38,6 +38,7 @@ use pubg1_transport::PeerState;
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
+    admission::Permit,
     broker,
     errors::{AppendError, GroupRequestError, LookupError},
     metadata::MetadataHandle,
@@ -47,7 +48,7 @@ use crate::{
 use actor::GroupCoordinatorActor;
 use call::{Call, Reply};
 use group::Refused;
-use messages::{Asked, List, Listed, Quiesce, WatchAssignment};
+use messages::{Asked, Listed, Quiesce, WatchAssignment};
 use shard::Client;
 
 pub(crate) use actor::start_group_coordinator;
@@ -200,11 +201,16 @@ impl GroupCoordinatorHandle {
         answer.await.unwrap_or(Err(loading))
     }
 
-    /// What the coordinator here knows of.
-    async fn list_here(&self) -> Listed {
+    /// What the coordinator here knows of: `question` is how it is asked.
+    async fn list_here<T, M>(&self, question: impl FnOnce(oneshot::Sender<Listed<T>>, Permit) -> M) -> Listed<T>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        GroupCoordinatorActor: Handler<M>,
+        Context<GroupCoordinatorActor>: ToEnvelope<GroupCoordinatorActor, M>,
+    {
         let Ok(permit) = self.0.node.admit(ActorKind::GroupCoordinator, 0) else { return Listed::default() };
         let (reply, answer) = oneshot::channel();
-        self.post(List { reply, permit });
+        self.post(question(reply, permit));
         answer.await.unwrap_or_default()
     }
 

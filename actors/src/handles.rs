@@ -11,8 +11,8 @@ pub use broker::{Broker, BrokerHandle, DrainReport, NewTopic};
 pub use cluster::{ClusterStatus, MetadataGroup, OfflinePartition, PlannedMove};
 pub use groups::{
     CommittedOffset, Delivered, DeliveredRange, GroupDescription, GroupList, GroupListing, GroupMember, GroupPartition,
-    GroupStatus, GroupsHandle, InstanceDescription, LagSample, NewInstance, OffsetToCommit, POLL_HELD_MAX, PollGrant,
-    PollRequest,
+    GroupProgress, GroupStatus, GroupsHandle, InstanceDescription, LagSample, NewInstance, OffsetToCommit,
+    POLL_HELD_MAX, PollGrant, PollRequest,
 };
 #[cfg(test)]
 pub(crate) use partition::may_send_again;

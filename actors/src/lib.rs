@@ -69,6 +69,7 @@ mod partition;
 mod raft;
 mod replica_states;
 mod replicator;
+mod reserved_file;
 mod rpc;
 mod storage_errors;
 mod streams;
@@ -88,10 +89,10 @@ pub use fatal::FatalError;
 pub use handles::{
     Broker, BrokerHandle, BrokerState, Check, ClusterStatus, CommittedOffset, CreateStreamOptions, DeletedRecords,
     Delivered, DeliveredRange, DrainReport, GroupDescription, GroupList, GroupListing, GroupMember, GroupPartition,
-    GroupStatus, GroupsHandle, InstanceDescription, LagSample, MetadataGroup, NewInstance, NewTopic, OfflinePartition,
-    OffsetToCommit, POLL_HELD_MAX, PartitionHandle, PlannedMove, PollGrant, PollRequest, Readiness, StreamDescription,
-    StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState, StreamTopics,
-    StreamsHandle, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
+    GroupProgress, GroupStatus, GroupsHandle, InstanceDescription, LagSample, MetadataGroup, NewInstance, NewTopic,
+    OfflinePartition, OffsetToCommit, POLL_HELD_MAX, PartitionHandle, PlannedMove, PollGrant, PollRequest, Readiness,
+    StreamDescription, StreamListing, StreamOutcomes, StreamPhase, StreamTask, StreamTaskKind, StreamTaskState,
+    StreamTopics, StreamsHandle, WindowRow, WindowsAnswer, WindowsAsOf, WindowsQuery,
 };
 pub use partition::{
     Acks, AppendPhases, AppendReply, AppendRequest, Appended, Fetched, LeaderView, PartitionStatus, PartitionView,

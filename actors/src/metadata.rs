@@ -26,7 +26,10 @@ use pubg1_model::{
     BrokerId, TopicId,
     cluster::{ClusterImage, MetadataCommand, MetadataError, MetadataReply},
 };
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::Instant,
+};
 
 use crate::{
     admission::Permit,
@@ -78,6 +81,8 @@ struct MetadataSlot {
     controller: watch::Sender<Option<Leadership>>,
     /// The last leader that said that it leads no more.
     resigned: watch::Sender<Option<Leadership>>,
+    /// The leader that is followed, and since when: a port that was found closed before says nothing of it.
+    followed: Mutex<Option<(Leadership, Instant)>>,
     /// What requests of other brokers are answered from.
     access: RwLock<Access>,
     /// Commands under way here.
@@ -97,6 +102,7 @@ impl MetadataHandle {
             opened: watch::Sender::new(false),
             controller: watch::Sender::new(None),
             resigned: watch::Sender::new(None),
+            followed: Mutex::default(),
             access: RwLock::default(),
             proposals: watch::Sender::new(0),
             joining: Mutex::default(),
@@ -199,6 +205,7 @@ impl MetadataHandle {
         self.0.image.send_if_modified(|current| {
             let newer = image.version > current.version;
             if newer {
+                self.0.node.metrics.replication().set_registered(image.brokers.len());
                 metrics.topics.set(i64::try_from(image.topics.len()).unwrap_or(i64::MAX));
                 metrics.metadata_version.set(i64::try_from(image.version).unwrap_or(i64::MAX));
                 *current = image;

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use crate::{
     fatal::{Fatal, FatalError},
     flusher::BlockingPool,
+    reserved_file::ReservedFile,
 };
 
 /// The file's name in the data directory.
@@ -129,13 +130,11 @@ impl ReplicaStates {
         fatal: &Fatal,
     ) -> Result<Self, redb::Error> {
         let path = dir.join(FILE);
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(&path)?;
+        let file = ReservedFile::open(&path)?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
         let life = Life { boot_id, counting, is_over: false };
         let (rows, inherits_unflushed) = begin_life(&database, &life)?;
         let inherits_unflushed = AtomicBool::new(inherits_unflushed);
-        if let Err(error) = fill_holes(&path) {
-            tracing::warn!(file = %path.display(), %error, "no space is kept for the state of replicas");
-        }
         let (database, rows, queue) = (Mutex::new(Some(database)), Mutex::new(rows), Mutex::default());
         Ok(Self(Arc::new(Inner { database, rows, queue, writer, fatal: fatal.clone(), life, inherits_unflushed })))
     }
@@ -266,14 +265,6 @@ impl ReplicaStates {
             tracing::warn!(%error, "the end of this life is not noted; the next start takes it for a crash");
         }
     }
-}
-
-/// Gives the file the space that it has the length for: on a full disk replicas must still be able to promise, so that
-/// they can lead, and delete. What is stored later goes into pages that are free by then.
-fn fill_holes(path: &Path) -> std::io::Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).open(path)?;
-    let bytes = file.metadata()?.len();
-    Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, bytes)?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

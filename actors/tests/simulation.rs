@@ -160,3 +160,21 @@ fn a_leader_whose_messages_were_held_back_answers_nothing_that_its_successor_den
         },
     );
 }
+
+/// What silence alone would take: voters keep to a leader that they have just heard of for so long.
+const KEPT_TO: Duration = Duration::from_millis(500);
+
+/// Its port refuses, and that tells more than silence.
+#[test]
+fn a_controller_whose_process_ends_is_replaced_before_it_was_silent_for_long() {
+    for seed in 3_000..3_000 + 2 * CLUSTERS {
+        let mut cluster = founded(seed, false);
+        let controller = cluster.controller().unwrap();
+        cluster.kill(controller);
+        let replaced = cluster.run_until(KEPT_TO, |it| it.controller().is_some_and(|now| now != controller));
+        assert!(replaced, "seed {seed}: machine {controller} is the controller {KEPT_TO:?} after its death");
+        cluster.start(controller);
+        faults::heal(&mut cluster);
+        look_at_replicas(&cluster);
+    }
+}

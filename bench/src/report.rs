@@ -114,6 +114,9 @@ pub struct Totals {
     pub consumed: u64,
     /// Bytes of acknowledged payloads per second.
     pub bytes_per_second: f64,
+    /// The longest time in which a publisher that kept sending was acknowledged nothing.
+    #[serde(default)]
+    pub longest_silence_ms: f64,
 }
 
 /// A second of the run; records count in the second in which they were due.

@@ -1,7 +1,19 @@
 //! The systems that a load can be put on, by the scheme of their address.
 
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq", feature = "redis"))]
+mod address;
+#[cfg(feature = "kafka")]
+pub mod kafka;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod pubg1;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
+#[cfg(feature = "redis")]
+pub mod redis;
 pub mod sink;
+#[cfg(any(feature = "kafka", feature = "nats", feature = "rabbitmq", feature = "redis"))]
+mod under_way;
 
 use std::time::Duration;
 
@@ -36,9 +48,21 @@ pub fn open(url: &str, options: &Options) -> Result<Box<dyn Target>, TargetError
     match scheme {
         "sink" => Ok(Box::new(sink::Sink::default())),
         "http" => Ok(Box::new(pubg1::PubG1::new(url, options)?)),
+        #[cfg(feature = "kafka")]
+        "kafka" => Ok(Box::new(kafka::Kafka::new(url)?)),
+        #[cfg(not(feature = "kafka"))]
         "kafka" => Err(not_built_in(url, "kafka")),
+        #[cfg(feature = "nats")]
+        "nats" => Ok(Box::new(nats::Nats::new(url)?)),
+        #[cfg(not(feature = "nats"))]
         "nats" => Err(not_built_in(url, "nats")),
+        #[cfg(feature = "rabbitmq")]
+        "rabbitmq-stream" => Ok(Box::new(rabbitmq::RabbitMq::new(url)?)),
+        #[cfg(not(feature = "rabbitmq"))]
         "rabbitmq-stream" => Err(not_built_in(url, "rabbitmq")),
+        #[cfg(feature = "redis")]
+        "redis" => Ok(Box::new(redis::Redis::new(url)?)),
+        #[cfg(not(feature = "redis"))]
         "redis" => Err(not_built_in(url, "redis")),
         _ => Err(TargetError::Unsupported(format!(
             "{url:?} is no address of a system; there are http://, kafka://, nats://, rabbitmq-stream://, redis:// and sink:"
@@ -47,6 +71,7 @@ pub fn open(url: &str, options: &Options) -> Result<Box<dyn Target>, TargetError
 }
 
 /// The client of this system is a feature that this program was built without.
+#[cfg(not(all(feature = "kafka", feature = "nats", feature = "rabbitmq", feature = "redis")))]
 fn not_built_in(url: &str, feature: &str) -> TargetError {
     TargetError::Unsupported(format!(
         "{url}: this program was built without that client; build it with `cargo build --release --features {feature}`"
@@ -62,13 +87,16 @@ mod tests {
         let reason = |url: &str| open(url, &Options::default()).err().map(|error| error.to_string()).unwrap();
         assert!(reason("ftp://x").contains("sink:"));
         assert!(reason("").contains("no address"));
-        for (url, feature) in [
-            ("kafka://a:9092", "kafka"),
-            ("nats://a", "nats"),
-            ("rabbitmq-stream://a", "rabbitmq"),
-            ("redis://a", "redis"),
+        for (url, feature, built_in) in [
+            ("kafka://a:9092", "kafka", cfg!(feature = "kafka")),
+            ("nats://a:4222", "nats", cfg!(feature = "nats")),
+            ("rabbitmq-stream://a:5552", "rabbitmq", cfg!(feature = "rabbitmq")),
+            ("redis://a:6379", "redis", cfg!(feature = "redis")),
         ] {
-            assert!(reason(url).contains(&format!("--features {feature}")), "{url}");
+            match built_in {
+                true => assert!(open(url, &Options::default()).is_ok(), "{url}"),
+                false => assert!(reason(url).contains(&format!("--features {feature}")), "{url}"),
+            }
         }
         assert!(open("sink:", &Options::default()).is_ok());
     }

@@ -202,6 +202,12 @@ families! {
         "1 on the broker that is the controller, 0 on the others.";
     ALIVE_BROKERS: Gauge, Count, Replication, "pubg1_alive_brokers", [],
         "Brokers that this one, as the controller, hears from; 0 on the others.";
+    REGISTERED_BROKERS: Gauge, Count, Replication, "pubg1_registered_brokers", [],
+        "Brokers in the cluster image of this broker, whether they live or not.";
+    LEADERLESS: Gauge, Count, Replication, "pubg1_leaderless_partitions", [],
+        "Partitions of the cluster that no living broker leads, as this one sees it as the controller; 0 on the others.";
+    HEARTBEAT_DURATION: Histogram, Seconds, Replication, "pubg1_heartbeat_duration_seconds", [],
+        "Time from a heartbeat to the controller on another broker until it was answered.";
     ELECTIONS: Counter, Count, Replication, "pubg1_elections_total", [],
         "Leaders of partitions that were set while this broker was the controller.";
     FAILOVER_DURATION: Histogram, Seconds, Replication, "pubg1_failover_duration_seconds", [],

@@ -25,6 +25,9 @@ pub struct ReplicationMetrics {
     pub controller: IntGauge,
     /// Brokers that the controller hears from.
     pub alive_brokers: IntGauge,
+    registered_brokers: IntGauge,
+    leaderless_partitions: IntGauge,
+    heartbeat_duration: Histogram,
     /// Leaders that were set while this broker was the controller.
     pub elections: IntCounter,
     /// From the decision that a partition needs a new leader until it has one, in seconds.
@@ -42,9 +45,27 @@ impl ReplicationMetrics {
             in_sync_expands: families.counter(&catalogue::IN_SYNC_EXPANDS)?,
             controller: families.gauge(&catalogue::CONTROLLER)?,
             alive_brokers: families.gauge(&catalogue::ALIVE_BROKERS)?,
+            registered_brokers: families.gauge(&catalogue::REGISTERED_BROKERS)?,
+            leaderless_partitions: families.gauge(&catalogue::LEADERLESS)?,
+            heartbeat_duration: families.histogram(&catalogue::HEARTBEAT_DURATION, &buckets::REQUEST_SECONDS)?,
             elections: families.counter(&catalogue::ELECTIONS)?,
             failover_duration: families.histogram(&catalogue::FAILOVER_DURATION, &buckets::REQUEST_SECONDS)?,
         })
+    }
+
+    /// States how many brokers there are in the cluster image.
+    pub fn set_registered(&self, brokers: usize) {
+        self.registered_brokers.set(i64::try_from(brokers).unwrap_or(i64::MAX));
+    }
+
+    /// States how many partitions no living broker leads, as the controller sees it.
+    pub fn set_leaderless(&self, partitions: usize) {
+        self.leaderless_partitions.set(i64::try_from(partitions).unwrap_or(i64::MAX));
+    }
+
+    /// Adds a heartbeat that another broker has answered.
+    pub fn observe_heartbeat(&self, duration: Duration) {
+        self.heartbeat_duration.observe(seconds(duration));
     }
 
     /// Adds a partition that has a leader again.

@@ -52,7 +52,7 @@ label_values! {
         Cluster = "cluster",
         /// Liveness, readiness and health.
         Health = "health",
-        /// `GET /metrics`.
+        /// `GET /metrics` and `GET /metrics/kafka`.
         Metrics = "metrics",
         /// The API's description and its viewer.
         Docs = "docs",

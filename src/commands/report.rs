@@ -97,7 +97,7 @@ mod tests {
         let path = directory.path().join("report.json");
         let report = Report { title: "a run".to_owned(), ..Report::default() };
         fs::write(&path, serde_json::to_vec_pretty(&report).expect("JSON")).expect("written");
-        assert_eq!(read(&path).expect("one"), [report.clone()]);
+        assert_eq!(read(&path).expect("one"), std::slice::from_ref(&report));
         fs::write(&path, serde_json::to_vec(&[&report, &report]).expect("JSON")).expect("written");
         assert_eq!(read(&path).expect("two").len(), 2);
         for text in ["", "{", "{}", "[1]", "no"] {

@@ -23,6 +23,7 @@ mod farewell;
 mod groups;
 mod health;
 mod json_text;
+mod kafka_metrics;
 mod limits;
 mod line_splitter;
 mod media_type;

@@ -15,7 +15,7 @@ use crate::{
     cluster, consumers, dto,
     edge::ApiResult,
     error::{ApiError, Cause},
-    groups, health,
+    groups, health, kafka_metrics,
     media_type::JSON,
     produce, producers, records, replicas, simple, streams, topics,
 };
@@ -59,7 +59,7 @@ use crate::{
         admin::brokers::drain, admin::brokers::remove, admin::brokers::rebalance,
         cluster::root, cluster::brokers, cluster::describe, cluster::health,
         health::health_simple, health::health_strimzi, health::health_karapace, health::live,
-        health::ready_z, health::ready_strimzi, health::ready_redpanda, health::metrics,
+        health::ready_z, health::ready_strimzi, health::ready_redpanda, health::metrics, kafka_metrics::metrics,
         document, docs, docs_file,
     )
 )]

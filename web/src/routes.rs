@@ -19,7 +19,7 @@ use crate::{
     cluster, consumers,
     edge::{self, ApiResult},
     error::{ApiError, Cause},
-    groups, health, openapi, produce, producers, records, replicas, simple,
+    groups, health, kafka_metrics, openapi, produce, producers, records, replicas, simple,
     state::AppState,
     streams, topics,
 };
@@ -167,6 +167,7 @@ routes! {
     "/ready" => { GET health::ready_strimzi as Health; }
     "/status/ready" => { GET health::ready_redpanda as Health; }
     "/metrics" => { GET health::metrics as Metrics; }
+    "/metrics/kafka" => { GET kafka_metrics::metrics as Metrics; }
     "/openapi.json" => { GET openapi::document as Docs; }
     "/docs/{file}" => { GET openapi::docs_file as Docs; }
     "/docs" => { GET openapi::docs as Docs; }

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use pubg1_model::{BrokerId, Offset, PartitionId, TopicName, cluster::TopicImage};
+use pubg1_model::{
+    BrokerId, Offset, PartitionId, TopicName, TopicPartition,
+    cluster::{ClusterImage, TopicImage},
+};
 use pubg1_transport::Payload;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::{Instant, sleep};
@@ -12,7 +15,7 @@ use crate::{
     controller::ClusterStatus,
     errors::{FetchError, LookupError, MetadataUnavailable, OfflineReason},
     forward::{self, Place},
-    partition::{ReplicaBatches, ReplicaStatus},
+    partition::{LeaderView, ReplicaBatches, ReplicaStatus},
     rpc::{Services, kind},
 };
 
@@ -177,4 +180,27 @@ pub(crate) async fn in_sync(services: &Services, topic: &TopicImage) -> Vec<Vec<
     });
     let told: BTreeMap<PartitionId, Vec<BrokerId>> = join_all(asked).await.into_iter().flatten().collect();
     topic.numbered_partitions().map(|(partition, _)| told.get(&partition).cloned().unwrap_or_default()).collect()
+}
+
+/// The views of all partitions of the cluster that a leader tells in time. One question for each broker, except this
+/// one, whose views are read where they are.
+pub(crate) async fn leader_views(services: &Services, image: &ClusterImage) -> Vec<(TopicPartition, LeaderView)> {
+    let mut led: BTreeMap<BrokerId, (Vec<TopicPartition>, Vec<Place>)> = BTreeMap::new();
+    for topic in image.topics.values() {
+        for (partition, placed) in topic.numbered_partitions() {
+            let Some(leader) = placed.leader else { continue };
+            let (names, places) = led.entry(leader).or_default();
+            names.push(TopicPartition { topic: topic.name.clone(), partition });
+            places.push(Place { topic_id: topic.id, partition });
+        }
+    }
+    let asked = led.into_iter().map(|(leader, (names, places))| async move {
+        let views = if leader == services.node.config.broker_id {
+            forward::views_here(services, &places)
+        } else {
+            forward::ask_views(services, leader, &places, REPLICA_TIMEOUT).await.unwrap_or_default()
+        };
+        names.into_iter().zip(views).filter_map(|(name, view)| Some((name, view?)))
+    });
+    join_all(asked).await.into_iter().flatten().collect()
 }

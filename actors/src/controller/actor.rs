@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, AsyncContext, Context, Handler, SpawnHandle};
 use pubg1_metrics::ActorKind;
-use pubg1_model::controller::{Action, Controller, ControllerConfig};
+use pubg1_model::{
+    BrokerId,
+    controller::{Action, Controller, ControllerConfig},
+};
 
 use super::{
     ControllerHandle, carry_out,
@@ -35,6 +38,8 @@ pub(super) struct ControllerActor {
     handle: ControllerHandle,
     active: Option<Active>,
     wake: Option<SpawnHandle>,
+    /// The version of the image and the living brokers that the metrics tell of.
+    counted: (u64, Vec<BrokerId>),
     _guard: DeathGuard,
 }
 
@@ -50,8 +55,13 @@ pub(crate) fn start_controller(handle: &ControllerHandle, place: Place, control:
     let (to_start, dead) = (handle.clone(), handle.clone());
     let start = move |guard| {
         let handle = to_start.clone();
-        let actor =
-            move |_: &mut Context<ControllerActor>| ControllerActor { handle, active: None, wake: None, _guard: guard };
+        let actor = move |_: &mut Context<ControllerActor>| ControllerActor {
+            handle,
+            active: None,
+            wake: None,
+            counted: (0, Vec::new()),
+            _guard: guard,
+        };
         to_start.set_address(Some(place.start(actor)));
     };
     let died = move || dead.set_address(None);
@@ -108,11 +118,7 @@ impl ControllerActor {
         if let Some(wake) = self.wake.take() {
             ctx.cancel_future(wake);
         }
-        let alive = self.active.as_ref().map_or(0, |active| {
-            let image = self.handle.0.metadata.image();
-            image.brokers.keys().filter(|broker| active.controller.alive(**broker, now_ms)).count()
-        });
-        self.node().metrics.replication().alive_brokers.set(i64::try_from(alive).unwrap_or(i64::MAX));
+        self.count(now_ms);
         let Some(active) = &mut self.active else { return };
         let actions = active.controller.poll(now_ms);
         let next_wake_ms = active.controller.next_wake_ms(now_ms);
@@ -125,6 +131,26 @@ impl ControllerActor {
         }
         let pause = Duration::from_millis(next_wake_ms.saturating_sub(now_ms).max(1));
         self.wake = Some(ctx.run_later(pause, |actor, ctx| actor.drive(ctx)));
+    }
+
+    /// Puts what the controller sees into the metrics. Partitions are gone through only after something has changed.
+    fn count(&mut self, now_ms: u64) {
+        let image = self.handle.0.metadata.image();
+        let alive: Vec<BrokerId> = self.active.as_ref().map_or_else(Vec::new, |active| {
+            image.brokers.keys().copied().filter(|broker| active.controller.alive(*broker, now_ms)).collect()
+        });
+        let seen = (image.version, alive);
+        if seen == self.counted {
+            return;
+        }
+        let (_, alive) = &seen;
+        let is_led = |leader: Option<BrokerId>| leader.is_some_and(|leader| alive.contains(&leader));
+        let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
+        let leaderless = partitions.filter(|placed| self.active.is_some() && !is_led(placed.leader)).count();
+        let metrics = self.node().metrics.replication();
+        metrics.alive_brokers.set(i64::try_from(alive.len()).unwrap_or(i64::MAX));
+        metrics.set_leaderless(leaderless);
+        self.counted = seen;
     }
 
     fn status(&self) -> Option<ClusterStatus> {

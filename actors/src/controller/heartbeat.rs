@@ -103,7 +103,11 @@ async fn tell(node: &NodeContext, metadata: &MetadataHandle, controller: (Broker
         led: led.iter().filter(changed).cloned().collect(),
         full,
     };
+    let asked_at = Instant::now();
     let answered = node.rpc.call(controller.0, kind::HEARTBEAT, &heartbeat, Payload::empty(), TIMEOUT).await;
+    if answered.is_ok() && controller.0 != node.config.broker_id {
+        node.metrics.replication().observe_heartbeat(asked_at.elapsed());
+    }
     match answered {
         Ok((Some(HeartbeatAnswer { is_over: true, .. }), _)) => end(node, controller.0),
         Ok((Some(HeartbeatAnswer { known, send_full, .. }), _)) => {

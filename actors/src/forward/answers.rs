@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     errors::{AppendError, FetchError},
-    partition::{AppendReply, AppendRequest, PartitionSlot},
+    partition::{AppendReply, AppendRequest, LeaderView, PartitionSlot},
     rpc::{self, Services, respond},
 };
 
@@ -36,6 +36,7 @@ pub(crate) async fn answer(services: &Services, _: Peer, request: Request) -> Re
         kind::REPLICA_STATUS => replica_status(services, &request),
         kind::REPLICA_READ => replica_read(services, &request).await,
         kind::IN_SYNC => in_sync(services, &request),
+        kind::VIEWS => views(services, &request),
         _ => Ok(rpc::unknown()),
     };
     answered.unwrap_or_else(|error| rpc::not_understood(&error))
@@ -168,4 +169,15 @@ fn in_sync(services: &Services, request: &Request) -> Result<Response, ControlEr
     let in_sync = |place: &Place| replica(services, *place).map_or_else(Vec::new, |slot| slot.replica_status().in_sync);
     let answer: Vec<Vec<BrokerId>> = places.iter().map(in_sync).collect();
     Ok(respond(kind::IN_SYNC, &answer))
+}
+
+/// Of each partition the view, or nothing where it is not led here.
+fn views(services: &Services, request: &Request) -> Result<Response, ControlError> {
+    let places: Vec<Place> = request.decode()?;
+    Ok(respond(kind::VIEWS, &views_here(services, &places)))
+}
+
+/// What the replicas here that lead say of these partitions.
+pub(crate) fn views_here(services: &Services, places: &[Place]) -> Vec<Option<LeaderView>> {
+    places.iter().map(|place| replica(services, *place)?.leader_view().ok()).collect()
 }

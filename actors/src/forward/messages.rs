@@ -25,6 +25,8 @@ pub(crate) mod kind {
     pub(crate) const REPLICA_READ: u16 = 36;
     /// Which replicas are in sync, of many partitions at once.
     pub(crate) const IN_SYNC: u16 = 37;
+    /// The leader's views of many partitions at once.
+    pub(crate) const VIEWS: u16 = 38;
 }
 
 /// The partition that is meant, whatever its topic is called by now.

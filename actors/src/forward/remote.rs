@@ -207,3 +207,14 @@ pub(crate) async fn ask_in_sync(
     let call = services.node.rpc.call(broker, kind::IN_SYNC, &places, Payload::empty(), timeout);
     call.await.map(|(in_sync, _)| in_sync)
 }
+
+/// Asks a broker for its views of partitions that it leads; nothing of those that it does not lead.
+pub(crate) async fn ask_views(
+    services: &Services,
+    broker: BrokerId,
+    places: &[Place],
+    timeout: Duration,
+) -> Result<Vec<Option<LeaderView>>, RpcError> {
+    let call = services.node.rpc.call(broker, kind::VIEWS, &places, Payload::empty(), timeout);
+    call.await.map(|(views, _)| views)
+}

@@ -16,7 +16,9 @@ use super::{
     follow::{Watcher, watch_partition},
     group::{Env, Group, Numbers, Refused},
     lag::{Lags, ReadPosition, SAMPLE_INTERVAL, Sampled},
-    messages::{Appended, Asked, ImageChanged, LagSampled, List, Listed, Loaded, Lost, Quiesce, Tick, WatchAssignment},
+    messages::{
+        Appended, Asked, ImageChanged, LagSampled, List, Listed, Loaded, Lost, Progress, Quiesce, Tick, WatchAssignment,
+    },
     offsets_topic,
     outbox::encode,
     sample::sample,
@@ -24,6 +26,7 @@ use super::{
     topics::Topics,
 };
 use crate::{
+    admission::Permit,
     arbiters::Place,
     errors::{AppendError, GroupRequestError},
     node::NodeContext,
@@ -231,13 +234,13 @@ impl GroupCoordinatorActor {
         reply.send(watched).map_err(drop).unwrap_or_default();
     }
 
-    fn list(&mut self, list: List) {
-        let List { reply, permit } = list;
+    /// Tells something of each group here.
+    fn list<T>(&mut self, reply: oneshot::Sender<Listed<T>>, permit: Permit, of: impl Fn(&Group, Env<'_>) -> T) {
         let mut listed = Listed::default();
         for partition in (0..OFFSETS_PARTITIONS).map(PartitionId) {
             if let Some((ready, env)) = self.ready_with_env(partition) {
                 listed.partitions.push(partition);
-                listed.groups.extend(ready.groups.values().map(|group| group.listing(env)));
+                listed.groups.extend(ready.groups.values().map(|group| of(group, env)));
             }
         }
         drop(permit);
@@ -453,7 +456,8 @@ macro_rules! handlers {
 handlers! {
     Asked => |this, asked, ctx| this.asked(asked, ctx);
     WatchAssignment => |this, watch, _| this.watch_assignment(watch);
-    List => |this, list, _| this.list(list);
+    List => |this, List { reply, permit }, _| this.list(reply, permit, Group::listing);
+    Progress => |this, Progress { reply, permit }, _| this.list(reply, permit, |group, _| group.progress());
     ImageChanged => |this, ImageChanged, ctx| this.look_at_image(ctx);
     Tick => |this, Tick, ctx| this.tick(ctx);
     Loaded => |this, loaded, ctx| this.on_loaded(loaded, ctx);

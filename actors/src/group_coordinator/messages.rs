@@ -16,7 +16,7 @@ use super::{
 use crate::{
     admission::Permit,
     errors::{AppendError, GroupRequestError, OfflineReason},
-    handles::GroupListing,
+    handles::{GroupListing, GroupProgress},
 };
 
 /// A request for a group.
@@ -43,15 +43,27 @@ pub(super) struct WatchAssignment {
 }
 
 /// What there is in the partitions that are led here.
-#[derive(Debug, Default)]
-pub(super) struct Listed {
-    pub(super) groups: Vec<GroupListing>,
+#[derive(Debug)]
+pub(super) struct Listed<T> {
+    pub(super) groups: Vec<T>,
     pub(super) partitions: Vec<PartitionId>,
+}
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self { groups: Vec::new(), partitions: Vec::new() }
+    }
 }
 
 /// Tell which groups there are.
 pub(super) struct List {
-    pub(super) reply: oneshot::Sender<Listed>,
+    pub(super) reply: oneshot::Sender<Listed<GroupListing>>,
+    pub(super) permit: Permit,
+}
+
+/// Tell what groups have committed.
+pub(super) struct Progress {
+    pub(super) reply: oneshot::Sender<Listed<GroupProgress>>,
     pub(super) permit: Permit,
 }
 
@@ -98,7 +110,7 @@ macro_rules! messages {
     ($($message:ty),+) => {$(impl Message for $message { type Result = (); })+};
 }
 
-messages!(Asked, WatchAssignment, List, ImageChanged, Tick, Quiesce, Loaded, Lost, Appended, LagSampled);
+messages!(Asked, WatchAssignment, List, Progress, ImageChanged, Tick, Quiesce, Loaded, Lost, Appended, LagSampled);
 
 /// A fault, for tests.
 #[cfg(any(test, feature = "testing"))]

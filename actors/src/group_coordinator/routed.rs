@@ -6,20 +6,20 @@ use std::{cell::Cell, collections::BTreeSet, sync::Arc, time::Duration};
 use futures_util::future::join_all;
 use pubg1_model::{BrokerId, GroupId, InstanceName, LeaderEpoch, PartitionId, consumer_instance::Edge};
 use pubg1_transport::{ControlError, Payload, Peer, Request, Response};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::time::Instant;
 
 use super::{
     GroupCoordinatorHandle, OFFSETS_PARTITIONS,
     call::{Call, CallAnswer, Reply, Request as Asks},
     group::Refused,
-    messages::Listed,
+    messages::{List, Listed, Progress},
     offsets_topic, partition_of, sample,
 };
 use crate::{
     errors::{AppendError, FetchError, GroupRequestError},
     forward::{Patience, Place, Refusal, Route},
-    handles::{GroupList, GroupListing},
+    handles::{GroupList, GroupListing, GroupProgress},
     metadata::MetadataHandle,
     partition::PartitionSlot,
     rpc::{self, RpcError, Services, respond},
@@ -35,6 +35,8 @@ pub(super) mod kind {
     pub(in crate::group_coordinator) const LIST: u16 = 44;
     /// What there is behind offsets.
     pub(in crate::group_coordinator) const SAMPLE: u16 = 45;
+    /// What groups have committed.
+    pub(in crate::group_coordinator) const PROGRESS: u16 = 46;
 }
 
 /// How long a coordinator may take to say which groups it has.
@@ -57,8 +59,8 @@ struct AwaitChange {
     patience_ms: u64,
 }
 
-/// Which groups there are in which partitions.
-type ListAnswer = (Vec<GroupListing>, Vec<PartitionId>);
+/// Something of each group, and in which partitions they are.
+type ListAnswer<T> = (Vec<T>, Vec<PartitionId>);
 
 impl GroupCoordinatorHandle {
     /// This broker, as one that polls for clients.
@@ -183,7 +185,25 @@ impl GroupCoordinatorHandle {
 
     /// The groups of the cluster.
     pub(crate) async fn list(&self) -> GroupList {
-        let (node, topic) = (&self.0.node, offsets_topic());
+        let (mut groups, missing) = self.gather(kind::LIST, || self.list_at_leader()).await;
+        groups.sort_by(|a: &GroupListing, b| a.group.cmp(&b.group));
+        GroupList { groups, missing }
+    }
+
+    /// What the groups of the cluster have committed.
+    pub(crate) async fn progress(&self) -> Vec<GroupProgress> {
+        let (mut groups, _) = self.gather(kind::PROGRESS, || self.progress_at_leader()).await;
+        groups.sort_by(|a: &GroupProgress, b| a.group.cmp(&b.group));
+        groups
+    }
+
+    /// Asks each coordinator once for something of each of its groups; also how many partitions nobody answered for.
+    async fn gather<T: OfGroup + DeserializeOwned>(
+        &self,
+        kind: u16,
+        here: impl AsyncFn() -> ListAnswer<T>,
+    ) -> (Vec<T>, u32) {
+        let (node, topic, here) = (&self.0.node, offsets_topic(), &here);
         let image = self.0.metadata.image();
         let leaders: BTreeSet<BrokerId> = image
             .topic(&topic)
@@ -192,33 +212,57 @@ impl GroupCoordinatorHandle {
             .collect();
         let asked = leaders.into_iter().map(|leader| async move {
             if leader == node.config.broker_id {
-                return self.list_at_leader().await;
+                return here().await;
             }
-            let asked = node.rpc.call(leader, kind::LIST, &(), Payload::empty(), LIST_TIMEOUT).await;
+            let asked = node.rpc.call(leader, kind, &(), Payload::empty(), LIST_TIMEOUT).await;
             asked.map(|(answer, _)| answer).unwrap_or_default()
         });
         let (mut groups, mut told) = (Vec::new(), BTreeSet::new());
         for (listed, partitions) in join_all(asked).await {
             // Two brokers may take themselves for the leader, of which one has lost that just now.
             let new: BTreeSet<PartitionId> = partitions.into_iter().filter(|it| !told.contains(it)).collect();
-            groups.extend(listed.into_iter().filter(|listing| new.contains(&partition_of(&listing.group))));
+            groups.extend(listed.into_iter().filter(|listing: &T| new.contains(&partition_of(listing.group()))));
             told.extend(new);
         }
-        groups.sort_by(|a: &GroupListing, b| a.group.cmp(&b.group));
         let missing = OFFSETS_PARTITIONS - u32::try_from(told.len()).unwrap_or(OFFSETS_PARTITIONS);
-        GroupList { groups, missing }
+        (groups, missing)
+    }
+
+    async fn list_at_leader(&self) -> ListAnswer<GroupListing> {
+        self.readable(self.list_here(|reply, permit| List { reply, permit }).await)
+    }
+
+    async fn progress_at_leader(&self) -> ListAnswer<GroupProgress> {
+        self.readable(self.list_here(|reply, permit| Progress { reply, permit }).await)
     }
 
     /// What the coordinator here knows, in partitions that may be read.
-    async fn list_at_leader(&self) -> ListAnswer {
-        let Listed { mut groups, mut partitions } = self.list_here().await;
+    fn readable<T: OfGroup>(&self, listed: Listed<T>) -> ListAnswer<T> {
+        let Listed { mut groups, mut partitions } = listed;
         let may_be_read = |partition: &PartitionId| {
             let slot = self.0.node.table.get(&offsets_topic(), *partition);
             slot.is_some_and(|slot| slot.leader_view().is_ok())
         };
         partitions.retain(may_be_read);
-        groups.retain(|listing| partitions.contains(&partition_of(&listing.group)));
+        groups.retain(|listing| partitions.contains(&partition_of(listing.group())));
         (groups, partitions)
+    }
+}
+
+/// What is told of one group.
+trait OfGroup {
+    fn group(&self) -> &GroupId;
+}
+
+impl OfGroup for GroupListing {
+    fn group(&self) -> &GroupId {
+        &self.group
+    }
+}
+
+impl OfGroup for GroupProgress {
+    fn group(&self) -> &GroupId {
+        &self.group
     }
 }
 
@@ -246,6 +290,7 @@ pub(crate) async fn answer(services: &Services, peer: Peer, request: Request) ->
         kind::CALL => call(services, peer, &request).await,
         kind::AWAIT_CHANGE => await_change(services, &request).await,
         kind::LIST => Ok(respond(request.kind, &services.groups.list_at_leader().await)),
+        kind::PROGRESS => Ok(respond(request.kind, &services.groups.progress_at_leader().await)),
         kind::SAMPLE => sampled(services, &request).await,
         _ => Ok(rpc::unknown()),
     };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use pubg1_model::{
-    BrokerId, Offset, PartitionId, TopicName,
+    BrokerId, Offset, PartitionId, TopicName, TopicPartition,
     cluster::{PartitionImage, TopicImage},
 };
 
@@ -11,7 +11,7 @@ use super::BrokerHandle;
 use crate::{
     broker,
     errors::{ClusterChangeError, FetchError, LookupError, MetadataUnavailable},
-    partition::{ReplicaBatches, ReplicaStatus},
+    partition::{LeaderView, ReplicaBatches, ReplicaStatus},
 };
 
 /// How the cluster stands, as its controller sees it.
@@ -106,6 +106,11 @@ impl BrokerHandle {
     /// known.
     pub async fn in_sync(&self, topic: &TopicImage) -> Vec<Vec<BrokerId>> {
         broker::in_sync(self.services(), topic).await
+    }
+
+    /// The partitions of the cluster as their leaders see them; those are left out whose leader does not answer in time.
+    pub async fn leader_views(&self) -> Vec<(TopicPartition, LeaderView)> {
+        broker::leader_views(self.services(), &self.image()).await
     }
 
     /// What each replica of a partition says of itself, or why it says nothing.

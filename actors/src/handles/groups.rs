@@ -17,7 +17,8 @@ use crate::{
 
 pub use types::{
     CommittedOffset, Delivered, DeliveredRange, GroupDescription, GroupList, GroupListing, GroupMember, GroupPartition,
-    GroupStatus, InstanceDescription, LagSample, NewInstance, OffsetToCommit, POLL_HELD_MAX, PollGrant, PollRequest,
+    GroupProgress, GroupStatus, InstanceDescription, LagSample, NewInstance, OffsetToCommit, POLL_HELD_MAX, PollGrant,
+    PollRequest,
 };
 
 /// How long a commit waits to hear whether the last delivery was received.
@@ -292,6 +293,12 @@ impl GroupsHandle {
     /// The groups of the cluster, as far as their coordinators can be asked.
     pub async fn list(&self) -> GroupList {
         self.coordinator.list().await
+    }
+
+    /// What the groups of the cluster have committed, as far as their coordinators can be asked: one question for each
+    /// broker.
+    pub async fn progress(&self) -> Vec<GroupProgress> {
+        self.coordinator.progress().await
     }
 
     /// A group.

@@ -21,6 +21,7 @@ use openraft::{
 };
 use pubg1_model::BrokerId;
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::{
     types::{TypeConfig, broker_id},
@@ -55,9 +56,9 @@ pub(crate) trait RaftTransport: Send + Sync + 'static {
     /// Notes where a broker listens, as it, or the group's membership, says now.
     fn learn(&self, broker: BrokerId, address: &str);
 
-    /// Resolves when the broker's machine says that nobody listens there: at once when that is so. Watching keeps a
-    /// connection open, so that the end of the process is noticed when it happens.
-    fn gone(&self, broker: BrokerId) -> BoxFuture<'static, ()>;
+    /// Resolves when the broker's machine has said, to an attempt at `since` or later, that nobody listens there: at once
+    /// when that is so. Watching keeps a connection open, so that the end of the process is noticed when it happens.
+    fn gone(&self, broker: BrokerId, since: Instant) -> BoxFuture<'static, ()>;
 }
 
 /// Asks `to` and reads the answer; a refusal of what was asked is part of the answer.

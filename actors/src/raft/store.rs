@@ -10,22 +10,18 @@ use std::{
     fs::File,
     io,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use openraft::{AnyError, StorageIOError};
 use pubg1_metrics::Metrics;
 use redb::{Database, ReadableDatabase, TableDefinition, WriteTransaction};
-use rustix::fs::{FallocateFlags, fallocate};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OwnedMutexGuard;
 
 use super::types::{LogId, RaftStorageError};
-use crate::flusher::BlockingPool;
+use crate::{flusher::BlockingPool, reserved_file::ReservedFile};
 
 /// Log entries as JSON, by index.
 pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -54,8 +50,6 @@ const FORMAT_VERSION: u32 = 1;
 const FILE_NAME: &str = "raft.redb";
 /// The database is small and read at the start; what it caches beyond that would be memory for nothing.
 const CACHE_BYTES: usize = 4 << 20;
-/// What the file has on disk beyond its length. A broker votes and registers when it starts, on a full disk too.
-const RESERVE_BYTES: u64 = 256 << 10;
 
 /// Why something could not be stored or read.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -111,10 +105,6 @@ pub(crate) struct Store(Arc<Inner>);
 
 struct Inner {
     database: Database,
-    /// The database's file, for what concerns its place on the disk.
-    file: File,
-    /// How long the file was when its place was taken last.
-    reserved: AtomicU64,
     /// One thread, so that writes keep their order.
     writer: BlockingPool,
     metrics: Metrics,
@@ -135,13 +125,10 @@ impl Store {
         metrics: Metrics,
         lease: OwnedMutexGuard<()>,
     ) -> Result<Self, StoreError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(dir.join(FILE_NAME))?;
-        let file = File::options().write(true).open(dir.join(FILE_NAME));
-        let file = file.map_err(|error| StoreError::Io(error.to_string()))?;
+        let file = ReservedFile::open(&dir.join(FILE_NAME))?;
+        let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(file)?;
         let inner = Inner {
             database,
-            file,
-            reserved: AtomicU64::new(0),
             writer,
             metrics,
             committed: Mutex::default(),
@@ -155,7 +142,6 @@ impl Store {
             // A new file: its name must outlive a power cut, too.
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| StoreError::Io(error.to_string()))?;
         }
-        store.reserve();
         *store.committed() = store.read(key::COMMITTED)?;
         Ok(store)
     }
@@ -242,30 +228,13 @@ impl Store {
         };
         let result: Result<(), StoreError> = write();
         match &result {
-            Ok(()) => {
-                self.0.metrics.storage().observe_flush(started.elapsed());
-                self.reserve();
-            }
+            Ok(()) => self.0.metrics.storage().observe_flush(started.elapsed()),
             Err(error) => {
                 let mut failure = self.0.failure.lock().unwrap_or_else(PoisonError::into_inner);
                 failure.get_or_insert_with(|| error.clone());
             }
         }
         result
-    }
-
-    /// Takes the place of the whole file on the disk, holes included, and a little more, when it has grown. Blocks.
-    fn reserve(&self) {
-        let length = self.0.file.metadata().map_or(0, |metadata| metadata.len());
-        if length <= self.0.reserved.load(Ordering::Relaxed) {
-            return;
-        }
-        let bytes = length.saturating_add(RESERVE_BYTES);
-        match fallocate(&self.0.file, FallocateFlags::KEEP_SIZE, 0, bytes) {
-            Ok(()) => self.0.reserved.store(length, Ordering::Relaxed),
-            // It does without. Not every file system can, and a full disk may get space again.
-            Err(error) => tracing::debug!(%error, "no place could be reserved for the metadata log"),
-        }
     }
 
     /// Lets the next write fail.

@@ -37,16 +37,14 @@ impl RaftTransport for Rpc {
         self.set_address(broker, address);
     }
 
-    fn gone(&self, broker: BrokerId) -> BoxFuture<'static, ()> {
+    fn gone(&self, broker: BrokerId, since: Instant) -> BoxFuture<'static, ()> {
         let rpc = self.clone();
         Box::pin(async move {
             let Some(client) = rpc.client(broker) else { return std::future::pending().await };
-            // What was found before says nothing of one that has begun since.
-            let asked_at = Instant::now();
             client.connect();
             let mut states = client.state();
             let is_gone =
-                |state: &PeerState| matches!(state, PeerState::Refused { attempted, .. } if *attempted >= asked_at);
+                |state: &PeerState| matches!(state, PeerState::Refused { attempted, .. } if *attempted >= since);
             if states.wait_for(is_gone).await.is_err() {
                 // The client was replaced, as the broker has moved.
                 std::future::pending::<()>().await;

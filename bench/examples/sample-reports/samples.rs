@@ -50,31 +50,33 @@ impl LoadShape {
         let mut acknowledged_in = vec![0_u64; self.seconds as usize + 2];
         let mut intervals = Vec::new();
         for second in 0..self.seconds {
-            let (mut publish, mut arrive) = (Times::default(), Times::default());
+            let (mut publish, mut arrive) = (Vec::new(), Vec::new());
             for index in 0..per_second {
                 let due = f64::from(second) + f64::from(index) / f64::from(per_second);
                 let own = dice.time_ms(self.usual_ms);
                 let stalled = self.stalls.iter().find(|(from, long)| (*from..from + long).contains(&due));
                 let waited = stalled.map_or(0.0, |(from, long)| (from + long - due) * 1e3);
                 let (taken, arrived) = (own + waited, own + waited + dice.time_ms(0.6 * self.usual_ms));
-                publish.record_many(ns(taken), u64::from(each));
-                arrive.record_many(ns(arrived), u64::from(each));
+                publish.push(taken);
+                response.record_many(ns(taken), u64::from(each));
+                arrive.push(arrived);
+                end_to_end.record_many(ns(arrived), u64::from(each));
                 service.record_many(ns(own), u64::from(each));
                 acknowledged_in[((due + taken / 1e3) as usize).min(self.seconds as usize + 1)] += u64::from(each);
             }
+            publish.sort_by(f64::total_cmp);
+            arrive.sort_by(f64::total_cmp);
             intervals.push(Interval {
                 at_s: f64::from(second),
-                response_mean_ms: publish.mean_ms(),
-                response_p50_ms: publish.quantile_ms(0.5),
-                response_p95_ms: publish.quantile_ms(0.95),
-                response_p99_ms: publish.quantile_ms(0.99),
-                response_max_ms: publish.quantile_ms(1.0),
-                end_to_end_mean_ms: arrive.mean_ms(),
-                end_to_end_p95_ms: arrive.quantile_ms(0.95),
+                response_mean_ms: mean(&publish),
+                response_p50_ms: quantile(&publish, 0.5),
+                response_p95_ms: quantile(&publish, 0.95),
+                response_p99_ms: quantile(&publish, 0.99),
+                response_max_ms: quantile(&publish, 1.0),
+                end_to_end_mean_ms: mean(&arrive),
+                end_to_end_p95_ms: quantile(&arrive, 0.95),
                 ..Interval::default()
             });
-            response.add(&publish);
-            end_to_end.add(&arrive);
         }
         for (interval, acknowledged) in intervals.iter_mut().zip(acknowledged_in) {
             interval.acknowledged = acknowledged;
@@ -98,6 +100,16 @@ impl LoadShape {
         report.end_to_end = Some(end_to_end.summary());
         report.intervals = intervals;
     }
+}
+
+fn mean(times: &[f64]) -> f64 {
+    times.iter().sum::<f64>() / times.len() as f64
+}
+
+/// Of sorted times.
+fn quantile(times: &[f64], share: f64) -> f64 {
+    let last = times.len() - 1;
+    times[((times.len() as f64 * share) as usize).min(last)]
 }
 
 fn ns(ms: f64) -> u64 {

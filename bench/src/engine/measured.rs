@@ -95,6 +95,8 @@ impl Measured {
             let seconds = std::time::Duration::from_nanos(part.last_acknowledged_ns.saturating_sub(zero));
             self.totals.seconds = self.totals.seconds.max(seconds.as_secs_f64());
         }
+        let silence_ms = std::time::Duration::from_nanos(part.longest_silence_ns).as_secs_f64() * 1e3;
+        self.totals.longest_silence_ms = self.totals.longest_silence_ms.max(silence_ms);
         second.sum_up(number);
         if self.seconds.len() > SECONDS_KEPT
             && let Some((_, oldest)) = self.seconds.iter_mut().rev().nth(SECONDS_KEPT)

@@ -178,6 +178,7 @@ impl<'a> Publishing<'a> {
     }
 
     fn give_up(&mut self, now_ns: u64) {
+        self.recorder.gave_up(now_ns);
         for dues in std::mem::take(&mut self.under_way).into_values() {
             self.recorder.failed(&dues, now_ns, NO_ANSWER);
         }

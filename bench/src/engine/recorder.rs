@@ -26,6 +26,8 @@ pub(super) struct Part {
     pub(super) acknowledged: u64,
     /// When the last of them came.
     pub(super) last_acknowledged_ns: u64,
+    /// The longest time without an acknowledgement that ended in this second.
+    pub(super) longest_silence_ns: u64,
     /// Records that consumers were given in this second.
     pub(super) consumed: u64,
     /// Records that failed in this second, by kind.
@@ -51,12 +53,13 @@ pub(super) struct Recorder {
     pub(super) clock: Clock,
     parts: BTreeMap<u64, Box<Part>>,
     last_handed_ns: u64,
+    last_acknowledged_ns: Option<u64>,
     told: mpsc::UnboundedSender<Told>,
 }
 
 impl Recorder {
     pub(super) fn new(clock: Clock, told: mpsc::UnboundedSender<Told>) -> Self {
-        Self { clock, parts: BTreeMap::new(), last_handed_ns: 0, told }
+        Self { clock, parts: BTreeMap::new(), last_handed_ns: 0, last_acknowledged_ns: None, told }
     }
 
     fn part(&mut self, ns: u64) -> Option<&mut Part> {
@@ -84,6 +87,7 @@ impl Recorder {
 
     /// A request was acknowledged; answers how many of its records count.
     pub(super) fn acknowledged(&mut self, dues: &Dues, sent_ns: u64, now_ns: u64) -> u64 {
+        self.heard(now_ns);
         let measured = self.measured(dues);
         if measured == 0 {
             return 0;
@@ -112,6 +116,20 @@ impl Recorder {
             part.last_acknowledged_ns = part.last_acknowledged_ns.max(now_ns);
         }
         measured
+    }
+
+    /// The time without an acknowledgement ends.
+    fn heard(&mut self, now_ns: u64) {
+        let last_ns = self.last_acknowledged_ns.replace(now_ns).unwrap_or(now_ns);
+        if let Some(part) = self.part(now_ns) {
+            part.longest_silence_ns = part.longest_silence_ns.max(now_ns.saturating_sub(last_ns));
+        }
+    }
+
+    /// What is under way is not waited for any longer: it has been silent until now.
+    pub(super) fn gave_up(&mut self, now_ns: u64) {
+        self.last_acknowledged_ns.get_or_insert(0);
+        self.heard(now_ns);
     }
 
     /// Records of a request failed.

@@ -140,6 +140,8 @@ async fn a_pause_is_seen_by_every_record_that_was_due_in_it_unless_the_loop_is_c
     let p80 = open.response.quantile_ms(0.80);
     assert!(p80 > 20.0, "the open loop shows the pause: {p80} ms");
     assert!(open.response.quantile_ms(1.0) >= 240.0);
+    let silence_ms = open.totals.longest_silence_ms;
+    assert!((200.0..1000.0).contains(&silence_ms), "{silence_ms} ms without an acknowledgement");
 
     let closed = against(Pausing::default(), &Workload { closed_loop: true, ..workload }).await;
     assert_eq!(closed.load, Load::ClosedLoop);

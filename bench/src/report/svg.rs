@@ -46,25 +46,33 @@ impl Plot {
     #[must_use]
     pub fn element(&self, form: Form) -> String {
         match &self.shape {
-            Shape::Lines(chart) => chart.draw(form, self.name),
-            Shape::Rows(rows) => rows.draw(form, self.name),
+            Shape::Lines(chart) => chart.draw(form, self.name).0,
+            Shape::Rows(rows) => rows.draw(form, self.name).0,
         }
     }
 
-    /// The plot as a document.
+    /// The plot as a document, with some room around it.
     #[must_use]
     pub fn document(&self) -> String {
-        let element = self.element(Form::Wide);
-        let size =
-            element.split_once(r#"viewBox="0 0 "#).and_then(|(_, rest)| rest.split_once('"')).map(|(size, _)| size);
-        let (width, height) = size.and_then(|size| size.split_once(' ')).unwrap_or(("960", "400"));
+        let (element, height) = match &self.shape {
+            Shape::Lines(chart) => chart.draw(Form::Wide, self.name),
+            Shape::Rows(rows) => rows.draw(Form::Wide, self.name),
+        };
         // Within attributes the character is written otherwise, so the first one ends the opening tag.
-        let (opening, rest) = element.split_once('>').unwrap_or((&element, ""));
-        let root = format!(r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}""#);
-        let opening = opening.replacen("<svg", &root, 1);
-        format!("{opening}><style>{STYLE}</style>{rest}\n")
+        let inside = element.split_once('>').map_or("", |(_, inside)| inside);
+        let (width, height) = (Form::Wide.width() + 2.0 * AROUND, height + 2.0 * AROUND);
+        let opening = format!(
+            r#"<svg xmlns="http://www.w3.org/2000/svg" class="plot wide" data-plot="{}" width="{width:.0}" height="{height:.0}" viewBox="-{AROUND} -{AROUND} {width:.0} {height:.0}">"#,
+            self.name
+        );
+        let ground =
+            format!(r#"<rect class="ground" x="-{AROUND}" y="-{AROUND}" width="{width:.0}" height="{height:.0}"/>"#);
+        format!("{opening}<style>{STYLE}</style>{ground}{inside}\n")
     }
 }
+
+/// Room around a plot that stands alone.
+const AROUND: f64 = 16.0;
 
 /// The plots of a report that have something to show.
 #[must_use]
@@ -87,10 +95,10 @@ pub fn compared(reports: &[Report]) -> Vec<Plot> {
         return Vec::new();
     }
     let all = [
-        Plot::rows("compared-rates", shares::rates(reports)),
-        Plot::lines("compared-percentiles", shares::compared(reports)),
-        Plot::lines("compared-end-to-end", shares::compared_end_to_end(reports)),
-        Plot::lines("compared-throughput", over_time::compared(reports)),
+        Plot::rows("all-rates", shares::rates(reports)),
+        Plot::lines("all-percentiles", shares::compared(reports)),
+        Plot::lines("all-end-to-end", shares::compared_end_to_end(reports)),
+        Plot::lines("all-throughput", over_time::compared(reports)),
     ];
     all.into_iter().flatten().collect()
 }

@@ -14,7 +14,7 @@ use pubg1_bench::report::{
 use crate::error::CommandError;
 
 /// Writes the page of the reports to `page`, and their plots beside it: `NAME-throughput.svg` beside
-/// `NAME.html`; of several reports `NAME-2-throughput.svg`, and `NAME-compared-rates.svg` of all. Returns
+/// `NAME.html`; of several reports `NAME-2-throughput.svg`, and `NAME-all-rates.svg` of all. Returns
 /// what was written.
 ///
 /// # Errors
@@ -84,6 +84,6 @@ mod tests {
         assert_eq!(one, ["deep/down.html", "deep/down-throughput.svg"]);
         let several = names(&[report.clone(), report], "both.html");
         assert!(several.contains(&"both-2-throughput.svg".to_owned()), "{several:?}");
-        assert!(several.contains(&"both-compared-rates.svg".to_owned()), "{several:?}");
+        assert!(several.contains(&"both-all-rates.svg".to_owned()), "{several:?}");
     }
 }

@@ -13,6 +13,7 @@ mod group_cluster;
 mod group_reads;
 mod harness;
 mod idempotence;
+mod kafka_metrics;
 mod limits;
 mod lines;
 mod operations;

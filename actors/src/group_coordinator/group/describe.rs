@@ -11,7 +11,7 @@ use super::{Env, Group};
 use crate::{
     errors::GroupRequestError,
     group_coordinator::call::Reply,
-    handles::{GroupDescription, GroupListing, GroupMember, GroupPartition},
+    handles::{GroupDescription, GroupListing, GroupMember, GroupPartition, GroupProgress},
 };
 
 impl Group {
@@ -88,6 +88,12 @@ impl Group {
             members: u32::try_from(described.members.len()).unwrap_or(u32::MAX),
             coordinator: env.coordinator,
         }
+    }
+
+    /// How far it is.
+    pub(in crate::group_coordinator) fn progress(&self) -> GroupProgress {
+        let members = u32::try_from(self.member_count()).unwrap_or(u32::MAX);
+        GroupProgress { group: self.id.clone(), members, committed: self.read_positions().collect() }
     }
 
     /// Where the group has committed that it reads next.

@@ -157,6 +157,17 @@ pub struct GroupListing {
     pub coordinator: BrokerId,
 }
 
+/// How far a group is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupProgress {
+    /// The group.
+    pub group: GroupId,
+    /// How many members it has.
+    pub members: u32,
+    /// What it has committed.
+    pub committed: Vec<(TopicPartition, Offset)>,
+}
+
 /// The groups of the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupList {

@@ -6,12 +6,15 @@
 //! first, which frees its vote. Of the candidates of one term the one with the highest number wins, so that this does
 //! not split the votes.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use futures_util::{FutureExt, future::join_all};
 use openraft::raft::VoteRequest;
 use pubg1_model::BrokerId;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::{Leadership, MetadataHandle, group::Group};
 use crate::{
@@ -35,11 +38,21 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_millis(200);
 
 impl MetadataHandle {
+    /// Notes who leads, and answers since when this broker has known.
+    fn follow(&self, leader: Leadership) -> Instant {
+        let mut followed = self.0.followed.lock().unwrap_or_else(PoisonError::into_inner);
+        match *followed {
+            Some((known, since)) if known == leader => since,
+            _ => followed.insert((leader, Instant::now())).1,
+        }
+    }
+
     /// Resolves when the leader of this term is known to be gone: at once when it is.
     async fn gone(&self, leader: Leadership) {
         let mut resigned = self.0.resigned.subscribe();
+        let since = self.follow(leader);
         tokio::select! {
-            () = self.0.group.transport.gone(leader.broker) => {}
+            () = self.0.group.transport.gone(leader.broker, since) => {}
             // The sender lives in `self`, so the wait cannot fail.
             _ = resigned.wait_for(|resigned| *resigned == Some(leader)) => {}
         }

@@ -91,7 +91,7 @@ impl RaftTransport for Link {
         self.mesh.addresses.lock().unwrap().insert(broker, address.to_owned());
     }
 
-    fn gone(&self, broker: BrokerId) -> BoxFuture<'static, ()> {
+    fn gone(&self, broker: BrokerId, _: tokio::time::Instant) -> BoxFuture<'static, ()> {
         let (mesh, mut running) = (Arc::clone(&self.mesh), self.mesh.running.subscribe());
         Box::pin(async move {
             let known = mesh.known.lock().unwrap().contains(&broker);

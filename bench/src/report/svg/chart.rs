@@ -74,8 +74,8 @@ impl Chart {
         !self.series.iter().any(Series::has_values)
     }
 
-    /// The chart as an SVG element.
-    pub(super) fn draw(&self, form: Form, name: &str) -> String {
+    /// The chart as an SVG element, and how high it is.
+    pub(super) fn draw(&self, form: Form, name: &str) -> (String, f64) {
         let mut drawing = Drawing::default();
         let rows = self.y.ticks(if self.y.scale == Scale::Log { 11 } else { 6 });
         let widest = rows.iter().map(|(_, said)| text_width(said)).fold(NARROWEST, f64::max);
@@ -100,7 +100,8 @@ impl Chart {
         for series in &shown {
             self.draw_series(&mut drawing, form, frame, series);
         }
-        drawing.finish(form, height, name, &format!("{}: {}", self.title, self.note), frame, &self.hover())
+        let said = format!("{}: {}", self.title, self.note);
+        (drawing.finish(form, height, name, &said, frame, &self.hover()), height)
     }
 
     fn right(&self, form: Form) -> f64 {

@@ -43,8 +43,8 @@ pub(super) struct Rows {
 const BELOW: f64 = 40.0;
 
 impl Rows {
-    /// The chart as an SVG element.
-    pub(super) fn draw(&self, form: Form, name: &str) -> String {
+    /// The chart as an SVG element, and how high it is.
+    pub(super) fn draw(&self, form: Form, name: &str) -> (String, f64) {
         let mut above = Drawing::default();
         let keys: Vec<Key<'_>> = self.keys.iter().map(|(name, class)| Key::dot(name, class)).collect();
         let top = header(&mut above, form, &self.title, &self.note, &keys) + 8.0;
@@ -80,7 +80,8 @@ impl Rows {
             self.draw_row(&mut drawing, frame, middle, staggered, row);
             y += pitch;
         }
-        drawing.finish(form, whole, name, &format!("{}: {}", self.title, self.note), frame, "")
+        let said = format!("{}: {}", self.title, self.note);
+        (drawing.finish(form, whole, name, &said, frame, ""), whole)
     }
 
     fn room_behind_bars(&self) -> f64 {
