@@ -200,7 +200,7 @@ type TimeOf = fn(&FaultOutcome) -> Option<f64>;
 /// Half and 99 of 100 of every time, of kinds that happened more than once while there was load.
 fn kinds(faults: &[FaultOutcome]) -> Vec<FaultKind> {
     let mut names: Vec<&str> = Vec::new();
-    for fault in faults.iter().filter(|fault| !names.contains(&fault.kind.as_str())).collect::<Vec<_>>() {
+    for fault in faults {
         if !names.contains(&fault.kind.as_str()) {
             names.push(&fault.kind);
         }
