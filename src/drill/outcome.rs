@@ -195,7 +195,7 @@ pub(super) fn error_kind(outcome: &Outcome) -> Option<String> {
 }
 
 /// One of the times of a fault.
-type TimeOf = fn(&FaultOutcome) -> Option<f64>;
+type Time = fn(&FaultOutcome) -> Option<f64>;
 
 /// Half and 99 of 100 of every time, of kinds that happened more than once while there was load.
 fn kinds(faults: &[FaultOutcome]) -> Vec<FaultKind> {
@@ -207,7 +207,7 @@ fn kinds(faults: &[FaultOutcome]) -> Vec<FaultKind> {
     }
     let kind = |name: &str| {
         let own: Vec<&FaultOutcome> = faults.iter().filter(|fault| fault.kind == name && !fault.load_ended).collect();
-        let times: [(&str, TimeOf); 8] = [
+        let times: [(&str, Time); 8] = [
             ("detected_ms", |fault| fault.detected_ms),
             ("elected_ms", |fault| fault.elected_ms),
             ("first_write_ms", |fault| fault.first_write_ms),
