@@ -75,6 +75,24 @@ step_streams() {
     "$tools/venv/bin/python" scripts/nexmark-vs-duckdb --events 100000
 }
 
+# Reports in a browser: no error, no request, every plot there, no word over another one.
+step_browser() {
+    if ! type -P chromium chromium-browser google-chrome >/dev/null; then
+        echo "browser: SKIPPED: Chromium is not installed (Debian: apt-get install chromium), so no report was looked at"
+        return
+    fi
+    scripts/install-check-tools.sh browser-tools
+    [[ -n ${PUBG1_TEST_BINARY:-} ]] || step_build
+    local binary=${PUBG1_TEST_BINARY:-target/release/pubg1} made=$PWD/target/report-samples name
+    rm -rf "$made"
+    cargo run --locked --quiet --package pubg1-bench --example sample-reports -- "$made"
+    for name in drill repeated-drill ramp; do
+        "$binary" report "$made/$name.json" --html "$made/$name.html" >/dev/null
+    done
+    "$binary" report "$made"/{one,other,third}.json --html "$made/compared.html" >/dev/null
+    "$tools/browser/bin/python" scripts/report-in-browser "$made"/*.html "$made"/*.svg --screenshots "$made/screenshots"
+}
+
 # Advisories need cargo-deny and its database, which take longer to install than all of the rest to run.
 step_deny() {
     if cargo deny --version >/dev/null 2>&1; then
@@ -84,7 +102,7 @@ step_deny() {
     fi
 }
 
-steps=(fmt scripts rules clippy doc test build readme metrics api streams demo deny)
+steps=(fmt scripts rules clippy doc test build readme metrics api streams browser demo deny)
 
 if [[ ${1:-} == --list ]]; then
     printf '%s\n' "${steps[@]}"

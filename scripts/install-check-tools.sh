@@ -2,7 +2,8 @@
 # Puts the tools of scripts/check.sh under target/check-tools, where they disturb nobody: promtool out of Debian's
 # `prometheus` package (unpacked, not installed, so that no daemon starts), schemathesis, shellcheck and duckdb from PyPI
 # into an environment of their own. Does nothing when they are there.
-#   scripts/install-check-tools.sh promtool|python-tools...
+# Playwright, which drives a browser, has an environment of its own: only who has the browser needs it.
+#   scripts/install-check-tools.sh promtool|python-tools|browser-tools...
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=$PWD/target/check-tools
@@ -32,8 +33,9 @@ install_promtool() {
     rm -rf "$unpack"
 }
 
-install_python_tools() {
-    local venv=$tools/venv wanted=scripts/check-requirements.txt
+# An environment of this name with what this file lists.
+install_environment() {
+    local venv=$tools/$1 wanted=$2
     cmp -s "$wanted" "$venv/installed.txt" && return
     rm -rf "$venv"
     local python
@@ -57,7 +59,8 @@ as_root() {
 for tool in "$@"; do
     case $tool in
         promtool) install_promtool ;;
-        python-tools) install_python_tools ;;
+        python-tools) install_environment venv scripts/check-requirements.txt ;;
+        browser-tools) install_environment browser scripts/browser-requirements.txt ;;
         *)
             echo "install-check-tools: unknown tool '$tool'" >&2
             exit 2

@@ -14,6 +14,7 @@ use crate::{
         group::GroupCommand,
         partition::PartitionCommand,
         produce::ProduceArgs,
+        report::ReportArgs,
         stream::StreamCommand,
         topic::TopicCommand,
         verify::VerifyArgs,
@@ -123,6 +124,9 @@ pub enum Command {
     /// Put a load on this or another system, and report how long records take
     #[command(after_help = crate::commands::bench::HELP)]
     Bench(Box<BenchArgs>),
+    /// Show saved reports of bench and drill: text, one page, plots; compare several
+    #[command(after_help = crate::commands::report::HELP)]
+    Report(ReportArgs),
 }
 
 const BROKER_HELP: &str = "\

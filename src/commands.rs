@@ -61,6 +61,7 @@ pub fn run(cli: Cli, terminal: Terminal) -> Result<(), CommandError> {
         Command::Demo(args) => block_on(demo::run(terminal, args)),
         Command::Bench(args) => block_on(bench::run(&broker, terminal, *args)),
         Command::Verify(args) => block_on(verify::run(&broker, terminal, args)),
+        Command::Report(args) => report::run(terminal, &args),
     }
 }
 

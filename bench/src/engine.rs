@@ -188,7 +188,8 @@ pub async fn run(
         }
         if account.publishers_left == 0 && drained_by.is_none() {
             drained_by = Some(now + workload.drain_limit);
-            measured.processes = processes.as_ref().map(Processes::end).unwrap_or_default();
+            // Of a run in which nothing was due after the warm-up, it is what nothing costs.
+            measured.processes = processes.get_or_insert_with(|| Processes::begin(&workload.processes)).end();
         }
         if drained_by.is_some_and(|limit| now > limit || shared.has_consumed_all()) {
             phase.send_if_modified(|(phase, _)| std::mem::replace(phase, Phase::Over) != Phase::Over);

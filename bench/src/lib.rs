@@ -6,6 +6,9 @@
 //! not be sent in time has waited since it was due, so that a pause of the system is seen in full
 //! (<https://github.com/HdrHistogram/HdrHistogram#corrected-vs-raw-value-recording-calls>).
 
+#[cfg(test)]
+extern crate self as pubg1_bench;
+
 mod environment;
 mod wall_clock;
 

@@ -2,6 +2,15 @@
 
 pub mod html;
 mod markup;
+#[cfg(test)]
+#[path = "../examples/sample-reports/samples.rs"]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "times and counts are made up, and small"
+)]
+mod samples;
 pub mod summary;
 pub mod svg;
 pub mod tables;

@@ -4,7 +4,7 @@ mod command_line;
 mod live;
 mod output;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
 
 use pubg1_bench::{
     engine::{self, Search},
@@ -38,16 +38,9 @@ const RAMP_STEPS_MAX: u32 = 30;
 /// [`CommandError::Unhealthy`] when a threshold was met, and whatever keeps the run from taking place.
 pub async fn run(broker: &str, terminal: Terminal, args: BenchArgs) -> Result<(), CommandError> {
     let plan = Plan::of(&args, broker)?;
-    let running = async {
-        match args.cluster {
-            Some(brokers) => on_own_cluster(&args, plan, brokers, terminal).await,
-            None => measure(&args, &plan, terminal).await,
-        }
-    };
-    // Dropping the run ends its threads and its brokers: after Ctrl-C and SIGTERM too.
-    let report = tokio::select! {
-        report = running => report?,
-        () = interrupted() => return Err(CommandError::Failed("interrupted".to_owned())),
+    let report = match args.cluster {
+        Some(brokers) => on_own_cluster(&args, plan, brokers, terminal).await?,
+        None => measure(&args, &plan, terminal).await?,
     };
     output::write(&report, &args, terminal)?;
     let failed: Vec<String> = report
@@ -85,14 +78,21 @@ async fn on_own_cluster(
         brokers,
         arguments: vec!["--flush".to_owned(), args.flush.clone()],
     };
-    let cluster = launch.start().await?;
+    let cluster = unless_interrupted(launch.start()).await?;
     plan.target = cluster.urls().join(",");
     plan.options.flush = Some(args.flush.clone());
-    plan.topic.replicas = plan.topic.replicas.min(brokers);
     plan.workload.processes.extend(processes(&cluster));
-    let report = measure(args, &plan, terminal).await?;
+    let report = measure(args, &plan, terminal).await;
     cluster.end().await?;
-    Ok(report)
+    report
+}
+
+/// Does it unless Ctrl-C or SIGTERM comes first. What is dropped then ends its threads and processes.
+async fn unless_interrupted<T>(doing: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+    tokio::select! {
+        done = doing => done,
+        () = interrupted() => Err(CommandError::Failed("interrupted".to_owned())),
+    }
 }
 
 /// The brokers' processes by their names.
@@ -104,7 +104,7 @@ fn processes(cluster: &ClusterProcess) -> Vec<(String, u32)> {
 async fn measure(args: &BenchArgs, plan: &Plan, terminal: Terminal) -> Result<Report, CommandError> {
     let target: Arc<dyn Target> = Arc::from(open(&plan.target, &plan.options)?);
     let description = target.prepare(&plan.topic).await.map_err(failed)?;
-    let measured = drive(args, plan, &target, terminal).await;
+    let measured = unless_interrupted(drive(args, plan, &target, terminal)).await;
     // What was made for the run goes, whatever became of it.
     let cleaned = if args.topic.is_none() { target.clean(&plan.topic).await } else { Ok(()) };
     let mut report = measured?;

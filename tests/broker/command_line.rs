@@ -264,9 +264,19 @@ fn the_configuration_is_shown_with_its_origins() {
 
 #[test]
 fn help_teaches_and_every_shell_is_completed() {
-    for command in
-        ["broker", "topic", "produce", "consume", "cluster", "partition", "config", "openapi", "completions", "demo"]
-    {
+    for command in [
+        "broker",
+        "topic",
+        "produce",
+        "consume",
+        "cluster",
+        "partition",
+        "config",
+        "openapi",
+        "completions",
+        "demo",
+        "report",
+    ] {
         let output = run(&[command, "--help"], &[], b"");
         assert!(output.status.success() && !output.stdout.is_empty(), "{command}");
     }

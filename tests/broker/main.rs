@@ -4,6 +4,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a test ends by panicking, and so do the functions it calls")]
 
+mod bench;
 mod checker;
 mod command_line;
 mod disk_full;

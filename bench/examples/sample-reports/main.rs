@@ -1,4 +1,4 @@
-//! Writes made-up reports into a directory: each as JSON, and the same in pages of their own.
+//! Writes made-up reports into a directory, each as JSON: what a browser check makes pages and plots of.
 //!
 //! `cargo run -p pubg1-bench --example sample-reports -- DIRECTORY`
 
@@ -11,7 +11,6 @@
 
 mod samples;
 
-use pubg1_bench::report::{Report, html::html};
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -28,10 +27,5 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (name, report) in &reports {
         fs::write(directory.join(name).with_extension("json"), serde_json::to_vec(report)?)?;
     }
-    for (name, report) in &reports[..3] {
-        fs::write(directory.join(name).with_extension("html"), html(std::slice::from_ref(report)))?;
-    }
-    let beside: Vec<Report> = reports[3..].iter().map(|(_, report)| report.clone()).collect();
-    fs::write(directory.join("compared.html"), html(&beside))?;
     Ok(())
 }

@@ -45,7 +45,7 @@ impl LoadShape {
     fn run(&self, report: &mut Report) {
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ u64::from(self.rate));
         let (mut response, mut service, mut end_to_end) = (Times::default(), Times::default(), Times::default());
-        let each = (self.rate / 2_000).max(1);
+        let each = (self.rate / 400).max(1);
         let per_second = self.rate / each;
         let mut acknowledged_in = vec![0_u64; self.seconds as usize + 2];
         let mut intervals = Vec::new();
@@ -217,10 +217,10 @@ pub(crate) fn drill() -> Report {
 
 /// Many faults of two kinds, and a broken promise.
 pub(crate) fn repeated_drill() -> Report {
-    let stalls: Vec<Stall> = (0..50_u32).map(|index| (5.0 + f64::from(index) * 6.0, 0.3)).collect();
+    let stalls: Vec<Stall> = (0..50_u32).map(|index| (5.0 + f64::from(index) * 3.0, 0.3)).collect();
     let mut report = bench("PubG1", 1_000, 0.7);
     report.title = "drill repeat 50".to_owned();
-    LoadShape { rate: 1_000, seconds: 310, usual_ms: 0.7, stalls: stalls.clone() }.run(&mut report);
+    LoadShape { rate: 1_000, seconds: 160, usual_ms: 0.7, stalls: stalls.clone() }.run(&mut report);
     let mut dice = Dice(7);
     let faults: Vec<FaultOutcome> = stalls
         .iter()
@@ -229,7 +229,7 @@ pub(crate) fn repeated_drill() -> Report {
             kind: if index % 2 == 0 { "kill leader" } else { "pause controller" }.to_owned(),
             what: format!("broker {}", index % 4),
             at_s: *at,
-            until_s: Some(at + 2.0),
+            until_s: Some(at + 1.0),
             detected_ms: Some(250.0 + dice.time_ms(20.0)),
             elected_ms: Some(280.0 + dice.time_ms(20.0)),
             first_write_ms: Some(long * 1e3 + dice.time_ms(3.0)),

@@ -9,7 +9,7 @@ pub const SECOND_NS: u64 = 1_000_000_000;
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: Instant,
-    origin_unix_ns: u128,
+    origin_unix_ns: u64,
     warm_up_ns: u64,
 }
 
@@ -18,7 +18,7 @@ impl Clock {
     #[must_use]
     pub fn starting_in(delay: Duration, warm_up: Duration) -> Self {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + delay;
-        Self { origin: Instant::now() + delay, origin_unix_ns: unix.as_nanos(), warm_up_ns: nanoseconds(warm_up) }
+        Self { origin: Instant::now() + delay, origin_unix_ns: nanoseconds(unix), warm_up_ns: nanoseconds(warm_up) }
     }
 
     /// Nanoseconds since the run began; 0 before that.
@@ -42,8 +42,7 @@ impl Clock {
     /// The same moment in wall-clock time.
     #[must_use]
     pub fn zero_unix(&self) -> SystemTime {
-        let ns = self.origin_unix_ns + u128::from(self.warm_up_ns);
-        UNIX_EPOCH + Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX))
+        UNIX_EPOCH + Duration::from_nanos(self.origin_unix_ns.saturating_add(self.warm_up_ns))
     }
 
     /// This moment of the run as an instant.
@@ -55,7 +54,7 @@ impl Clock {
     /// This moment of the run in milliseconds since 1970.
     #[must_use]
     pub fn unix_ms(&self, ns: u64) -> i64 {
-        i64::try_from((self.origin_unix_ns + u128::from(ns)) / 1_000_000).unwrap_or(i64::MAX)
+        i64::try_from(self.origin_unix_ns.saturating_add(ns) / 1_000_000).unwrap_or(i64::MAX)
     }
 
     /// The second of the measured time that this moment lies in; `None` during the warm-up.

@@ -81,7 +81,7 @@ pub async fn ramp(
         let step = Workload { rate: Some(rate), ..workload.clone() };
         let measured = run(target, topic, &step, observer).await?;
         let report = measured.report();
-        let value = search.objective.value(&report).unwrap_or(f64::INFINITY);
+        let value = search.objective.value(&report).unwrap_or_default();
         let complete = report.totals.failed == 0 && report.totals.rate >= rate * RATE_SHARE;
         let kept = complete && search.objective.holds(&report) == Some(true);
         steps.push(RampStep { asked_rate: rate, rate: report.totals.rate, value, kept, response: report.response });

@@ -100,6 +100,11 @@ impl Recorder {
             let end_ns = self.clock.warm_up_ns() + (second + 1) * SECOND_NS;
             let response = part.response.get_or_insert_default();
             let first = index;
+            if dues.at(index) == dues.at(dues.count - 1) {
+                // All were due together, as in a closed loop.
+                response.record_many(now_ns.saturating_sub(dues.at(index)), u64::from(dues.count - index));
+                index = dues.count;
+            }
             while index < dues.count && dues.at(index) < end_ns {
                 response.record(now_ns.saturating_sub(dues.at(index)));
                 index += 1;

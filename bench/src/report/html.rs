@@ -20,7 +20,7 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
     width='16' height='16' rx='3' fill='%232260d2'/%3E%3Cpath d='M3 12h5c3 0 4-3 5-8' fill='none' stroke='white' \
     stroke-width='2'/%3E%3C/svg%3E";
 /// A longer run is not listed second by second to its end.
-const SECONDS_LISTED: usize = 3_600;
+const SECONDS_LISTED: u32 = 3_600;
 /// Tables of at most so many columns stand beside each other.
 const FEW_COLUMNS: usize = 3;
 
@@ -159,7 +159,7 @@ fn verdict(summary: &Summary) -> String {
             tone(tile.tone),
             tile.name,
             escape(&tile.value),
-            escape(&tile.beside)
+            tile.beside.split(", ").map(unbroken).collect::<Vec<_>>().join(", ")
         )
     });
     format!(
@@ -168,6 +168,12 @@ fn verdict(summary: &Summary) -> String {
         escape(&summary.headline),
         tiles.collect::<String>()
     )
+}
+
+/// A number shall not stand on another line than its unit.
+fn unbroken(part: &str) -> String {
+    let class = if part.len() <= 16 { "unbroken" } else { "long" };
+    format!(r#"<span class="{class}">{}</span>"#, escape(part))
 }
 
 fn figures(plots: &[Plot]) -> String {
@@ -212,17 +218,14 @@ fn grid(table: &Table) -> String {
 
 fn seconds(report: &Report) -> String {
     let mut table = tables::intervals(report);
-    let all = table.rows.len();
+    let all = table.rows.len() as u64;
     if all == 0 {
         return String::new();
     }
-    table.rows.truncate(SECONDS_LISTED);
-    let left_out = if all > SECONDS_LISTED {
-        format!(
-            r#"<p class="note">The first {} of {}.</p>"#,
-            words::float(SECONDS_LISTED as u64),
-            words::float(all as u64)
-        )
+    table.rows.truncate(SECONDS_LISTED as usize);
+    let left_out = if all > u64::from(SECONDS_LISTED) {
+        let listed = words::count(u64::from(SECONDS_LISTED));
+        format!(r#"<p class="note">The first {listed} of {}.</p>"#, words::count(all))
     } else {
         String::new()
     };

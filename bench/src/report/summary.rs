@@ -1,10 +1,6 @@
 //! What a report comes down to: whether all is well, and the few numbers to look at first.
 
-use super::{
-    Report,
-    tables::{Tone, load},
-    words,
-};
+use super::{Report, tables::Tone, words};
 use crate::latency::Latency;
 
 /// A report in a sentence and some numbers.
@@ -145,7 +141,8 @@ fn tiles(report: &Report) -> Vec<Tile> {
         let failed = report.thresholds.iter().filter(|threshold| threshold.failed).count();
         let tone = if failed == 0 { Tone::Good } else { Tone::Bad };
         let kept = format!("{} of {}", report.thresholds.len() - failed, report.thresholds.len());
-        tiles.push(tile("thresholds kept", kept, load(report.load).0.to_owned(), tone));
+        let texts: Vec<&str> = report.thresholds.iter().map(|threshold| threshold.text.as_str()).collect();
+        tiles.push(tile("thresholds kept", kept, format!("fails if {}", texts.join(", ")), tone));
     }
     tiles
 }

@@ -55,9 +55,13 @@ impl Plot {
     #[must_use]
     pub fn document(&self) -> String {
         let element = self.element(Form::Wide);
+        let size =
+            element.split_once(r#"viewBox="0 0 "#).and_then(|(_, rest)| rest.split_once('"')).map(|(size, _)| size);
+        let (width, height) = size.and_then(|size| size.split_once(' ')).unwrap_or(("960", "400"));
         // Within attributes the character is written otherwise, so the first one ends the opening tag.
         let (opening, rest) = element.split_once('>').unwrap_or((&element, ""));
-        let opening = opening.replacen("<svg", r#"<svg xmlns="http://www.w3.org/2000/svg""#, 1);
+        let root = format!(r#"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}""#);
+        let opening = opening.replacen("<svg", &root, 1);
         format!("{opening}><style>{STYLE}</style>{rest}\n")
     }
 }

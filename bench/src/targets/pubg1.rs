@@ -80,10 +80,11 @@ impl PubG1 {
     }
 
     async fn create(&self, topic: &Topic) -> Result<(), TargetError> {
+        let brokers = self.cluster.find_brokers(ASK_TIMEOUT).await?;
         let body = json!({
             "topic_name": topic.name,
             "partitions_count": topic.partitions,
-            "replication_factor": topic.replicas,
+            "replication_factor": topic.replicas.min(brokers),
             "configs": { "retention_ms": null },
         });
         let request = Request::post("/admin/topics", "application/json", Bytes::from(body.to_string()));

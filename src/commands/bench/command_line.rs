@@ -37,7 +37,7 @@ Examples:
   pubg1 bench --cluster 4 --rate 10000 --duration 30s --fail-if 'p99>20ms' --fail-if 'errors>0'
   pubg1 bench --cluster 3 --rate max --record-bytes 100 --batch 2000 --catch-up
   pubg1 bench --cluster 3 --ramp 'p99<20ms' --duration 5s
-  pubg1 bench --surface simple --rate 500 --save simple.json
+  pubg1 bench --surface simple --rate 500 --save simple.json --html simple.html
   pubg1 bench --target nats://127.0.0.1:4222 --rate 1000 --pids nats=4711
   pubg1 bench --target sink: --rate max               what the load generator itself can do
 
@@ -122,7 +122,7 @@ pub struct BenchArgs {
     /// The only partition that is written to
     #[arg(long, value_name = "N", env = "PARTITION", help_heading = "Topic")]
     pub partition: Option<u32>,
-    /// Its replicas, if it is created; of one's own cluster at most as many as it has brokers
+    /// Its replicas, if it is created; at most as many as there are brokers
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=16), help_heading = "Topic")]
     pub replicas: u32,
     /// Consumers read as this group, and commit
@@ -135,6 +135,9 @@ pub struct BenchArgs {
     /// The run fails when this is true, as 'p99>20ms'; repeatable
     #[arg(long, value_name = "EXPR", help_heading = "Report")]
     pub fail_if: Vec<Threshold>,
+    /// Write a page that holds everything, and its plots as SVG beside it
+    #[arg(long, value_name = "FILE.html", help_heading = "Report")]
+    pub html: Option<PathBuf>,
     /// Keep the report in this file, as JSON
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub save: Option<PathBuf>,

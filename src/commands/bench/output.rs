@@ -5,7 +5,11 @@ use std::{fs, path::Path};
 use pubg1_bench::report::Report;
 
 use super::BenchArgs;
-use crate::{commands::report::text, error::CommandError, terminal::Terminal};
+use crate::{
+    commands::report::{files, text},
+    error::CommandError,
+    terminal::Terminal,
+};
 
 /// Prints the report, and writes the files that were asked for.
 pub(super) fn write(report: &Report, args: &BenchArgs, terminal: Terminal) -> Result<(), CommandError> {
@@ -14,7 +18,12 @@ pub(super) fn write(report: &Report, args: &BenchArgs, terminal: Terminal) -> Re
         let document = serde_json::to_vec_pretty(report)
             .map_err(|error| CommandError::Failed(format!("the report cannot be written as JSON: {error}")))?;
         write_file(path, &document)?;
-        terminal.note(&format!("the report is in {}", path.display()));
+        terminal.note(&format!("wrote {}", path.display()));
+    }
+    if let Some(page) = &args.html {
+        for path in files::write_files(std::slice::from_ref(report), page)? {
+            terminal.note(&format!("wrote {}", path.display()));
+        }
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! A report on the terminal: what it comes down to, then its tables.
 
+use std::io::{self, IsTerminal};
+
 use pubg1_bench::report::{
     Report,
     summary::summary,
@@ -11,7 +13,7 @@ use crate::terminal::Terminal;
 /// All that a report says, apart from its plots.
 #[must_use]
 pub fn text(report: &Report, terminal: Terminal) -> String {
-    let paint = Paint(terminal.color);
+    let paint = Paint::of(terminal);
     let summary = summary(report);
     let (load, meaning) = tables::load(report.load);
     let mut parts = vec![
@@ -38,7 +40,7 @@ pub fn compared(reports: &[Report], terminal: Terminal) -> String {
 }
 
 fn one(table: &Table, terminal: Terminal) -> String {
-    let paint = Paint(terminal.color);
+    let paint = Paint::of(terminal);
     let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
     let right: Vec<&str> =
         table.columns.iter().filter(|column| column.number).map(|column| column.name.as_str()).collect();
@@ -56,6 +58,10 @@ fn printable(text: &str) -> String {
 struct Paint(bool);
 
 impl Paint {
+    fn of(terminal: Terminal) -> Self {
+        Self(terminal.color && io::stdout().is_terminal())
+    }
+
     fn strong(&self, text: &str) -> String {
         self.with("1", text)
     }

@@ -91,6 +91,7 @@ impl Axis {
     /// Where the value lies, from 0 at the beginning to 1 at the end. `None`: nowhere.
     pub(super) fn place(&self, value: f64) -> Option<f64> {
         let place = match self.scale {
+            _ if !value.is_finite() => return None,
             Scale::Linear => (value - self.from) / (self.to - self.from),
             Scale::Log if value <= 0.0 => return None,
             Scale::Log => (value / self.from).log10() / (self.to / self.from).log10(),
@@ -150,7 +151,7 @@ impl Axis {
             let place = -f64::log10(1.0 - share);
             place <= self.to && !(few && *share == 0.5)
         });
-        inside.map(|(share, said)| (*share, (*said).to_owned())).collect()
+        inside.chain(&[(1.0, "max")]).map(|(share, said)| (*share, (*said).to_owned())).collect()
     }
 
     fn say(&self, value: f64) -> String {
@@ -248,7 +249,7 @@ mod tests {
         let widths: Vec<f64> = places.windows(2).map(|pair| pair[1] - pair[0]).collect();
         assert!(widths.iter().all(|width| (width - widths[0]).abs() < 1e-9), "{widths:?}");
         assert_eq!(axis.place(1.0), Some(1.0));
-        assert_eq!(said(&axis, 9), ["0 %", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %"]);
+        assert_eq!(said(&axis, 9), ["0 %", "50 %", "90 %", "99 %", "99.9 %", "99.99 %", "99.999 %", "max"]);
         assert_eq!(axis.place(f64::NAN), None);
     }
 }

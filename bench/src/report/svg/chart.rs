@@ -63,6 +63,8 @@ pub(super) const COLOURS: usize = 8;
 const POINTS_MAX: usize = 600;
 /// So many points are few enough to be seen one by one.
 const DOTS_MAX: usize = 60;
+/// Room for what is written beside the vertical axis: the same for most plots, so that their times are in line.
+const NARROWEST: f64 = 54.0;
 const LANE: f64 = 15.0;
 const BELOW: f64 = 40.0;
 
@@ -75,8 +77,8 @@ impl Chart {
     /// The chart as an SVG element.
     pub(super) fn draw(&self, form: Form, name: &str) -> String {
         let mut drawing = Drawing::default();
-        let rows = self.y.ticks(6);
-        let widest = rows.iter().map(|(_, said)| text_width(said)).fold(28.0, f64::max);
+        let rows = self.y.ticks(if self.y.scale == Scale::Log { 11 } else { 6 });
+        let widest = rows.iter().map(|(_, said)| text_width(said)).fold(NARROWEST, f64::max);
         let left = widest + 12.0;
         let shown: Vec<&Series> = self.series.iter().filter(|series| series.has_values()).collect();
         let keys = shown.iter().map(|series| Key::line(&series.name, series.colour, series.stroke.class()));
@@ -93,8 +95,8 @@ impl Chart {
         behind.rect("ground", ground, &self.title);
         behind.append(drawing);
         let mut drawing = behind;
-        self.draw_bands(&mut drawing, frame, &labels);
         self.draw_axes(&mut drawing, form, frame, &rows);
+        self.draw_bands(&mut drawing, frame, &labels);
         for series in &shown {
             self.draw_series(&mut drawing, form, frame, series);
         }
@@ -182,11 +184,14 @@ impl Chart {
             }
             drawing.line("edge", (from, frame.top), (from, frame.bottom()));
         }
+        let baseline = |label: &Label| frame.top - 6.0 - LANE * f64::from(label.lane);
         for label in labels {
-            let baseline = frame.top - 6.0 - LANE * f64::from(label.lane);
-            drawing.text("mark", (label.left, baseline), Anchor::Start, &label.text);
             let x = frame.x(label.share);
-            drawing.line("edge", (x, baseline + 3.0), (x, frame.top));
+            drawing.line("edge", (x, baseline(label) + 3.0), (x, frame.top));
+        }
+        // Over the lines of labels that lie higher.
+        for label in labels {
+            drawing.text("mark", (label.left, baseline(label)), Anchor::Start, &label.text);
         }
     }
 

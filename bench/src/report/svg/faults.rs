@@ -11,6 +11,9 @@ const FAULTS_MAX: usize = 24;
 /// Colours of the phases, in the order of [`PHASES`].
 const CLASSES: [&str; 5] = ["c5", "c0", "c2", "c3", "c4 hollow"];
 
+/// How far the phases lie below the middle of their row.
+const LANES: [f64; 5] = [-12.0, -6.0, 0.0, 6.0, 12.0];
+
 /// Each fault.
 pub(super) fn each(report: &Report) -> Rows {
     let faults = report.drill.as_ref().map_or(&[][..], |drill| &drill.faults);
@@ -48,13 +51,15 @@ fn dots(fault: &FaultOutcome) -> Vec<Dot> {
         fault.full_replicas_ms,
         Some(fault.unavailable_ms).filter(|ms| *ms > 0.0),
     ];
-    let dot = |((value, (_, name)), class): ((Option<f64>, (_, &str)), &str)| {
-        let value = value?;
-        Some(Dot { value, class: class.to_owned(), said: format!("{name}: {}", words::time(value)) })
-    };
-    let mut dots: Vec<Dot> = times.into_iter().zip(PHASES).zip(CLASSES).filter_map(dot).collect();
-    // The hollow one lies beneath the others, larger phases beneath smaller ones.
-    dots.reverse();
+    let mut dots = Vec::new();
+    for (((value, (_, name)), class), lane) in times.into_iter().zip(PHASES).zip(CLASSES).zip(LANES) {
+        dots.extend(value.map(|value| Dot {
+            value,
+            lane,
+            class: class.to_owned(),
+            said: format!("{name}: {}", words::time(value)),
+        }));
+    }
     dots
 }
 
@@ -68,6 +73,7 @@ pub(super) fn kinds(report: &Report) -> Rows {
                 let colour = class.split(' ').next().unwrap_or(class);
                 let dot = |value, class: &str, which: &str| Dot {
                     value,
+                    lane: 0.0,
                     class: class.to_owned(),
                     said: format!("{name}, {which}: {}", words::time(value)),
                 };

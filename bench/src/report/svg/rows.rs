@@ -11,6 +11,8 @@ use crate::report::words;
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Dot {
     pub(super) value: f64,
+    /// How far below the row's middle: dots that would hide each other lie on lines of their own.
+    pub(super) lane: f64,
     pub(super) class: String,
     pub(super) said: String,
 }
@@ -23,7 +25,7 @@ pub(super) struct RowLine {
     pub(super) bar: Option<(f64, usize, String)>,
     /// A dashed line across the row.
     pub(super) goal: Option<f64>,
-    /// Joined by a line.
+    /// Joined by a line, or each on one of its own.
     pub(super) dots: Vec<Dot>,
 }
 
@@ -47,10 +49,11 @@ impl Rows {
         let keys: Vec<Key<'_>> = self.keys.iter().map(|(name, class)| Key::dot(name, class)).collect();
         let top = header(&mut above, form, &self.title, &self.note, &keys) + 8.0;
         let widest = self.rows.iter().map(|row| text_width(&row.name)).fold(0.0, f64::max);
+        let staggered = self.rows.iter().any(|row| row.dots.iter().any(|dot| dot.lane.abs() > 0.0));
         // Names stand beside the rows where there is room, else above them.
         let (left, pitch, beside) = match form {
-            Form::Wide => (widest.min(300.0) + 14.0, 30.0, true),
-            Form::Narrow => (14.0, 44.0, false),
+            Form::Wide => (widest.min(300.0) + 14.0, if staggered { 42.0 } else { 28.0 }, true),
+            Form::Narrow => (14.0, if staggered { 58.0 } else { 44.0 }, false),
         };
         let right = form.width() - self.room_behind_bars();
         let height = words::float(self.rows.len() as u64) * pitch;
@@ -62,7 +65,11 @@ impl Rows {
         self.draw_axis(&mut drawing, form, frame);
         let mut y = frame.top;
         for row in &self.rows {
-            let middle = if beside { y + pitch / 2.0 } else { y + pitch - 14.0 };
+            let half = if staggered { 20.0 } else { 14.0 };
+            let middle = if beside { y + pitch / 2.0 } else { y + pitch - half };
+            if y > frame.top {
+                drawing.line("grid", (2.0, y), (frame.right(), y));
+            }
             if beside {
                 let name = shortened(&row.name, left - 12.0);
                 drawing.text("word", (left - 10.0, middle + 4.0), Anchor::End, &name);
@@ -70,7 +77,7 @@ impl Rows {
                 let name = shortened(&row.name, right - left);
                 drawing.text("word", (left + 2.0, y + 14.0), Anchor::Start, &name);
             }
-            self.draw_row(&mut drawing, frame, middle, row);
+            self.draw_row(&mut drawing, frame, middle, staggered, row);
             y += pitch;
         }
         drawing.finish(form, whole, name, &format!("{}: {}", self.title, self.note), frame, "")
@@ -98,7 +105,7 @@ impl Rows {
         drawing.text("tick", (middle, frame.bottom() + 34.0), Anchor::Middle, self.axis.title);
     }
 
-    fn draw_row(&self, drawing: &mut Drawing, frame: Frame, middle: f64, row: &RowLine) {
+    fn draw_row(&self, drawing: &mut Drawing, frame: Frame, middle: f64, staggered: bool, row: &RowLine) {
         let x = |value: f64| self.axis.place(value).map(|share| frame.x(share));
         if let Some((value, colour, said)) = &row.bar
             && let Some(end) = x(*value)
@@ -111,13 +118,20 @@ impl Rows {
             drawing.line("edge", (goal, middle - 12.0), (goal, middle + 12.0));
         }
         let places: Vec<(f64, &Dot)> = row.dots.iter().filter_map(|dot| Some((x(dot.value)?, dot))).collect();
-        let least = places.iter().map(|(place, _)| *place).fold(f64::INFINITY, f64::min);
-        let most = places.iter().map(|(place, _)| *place).fold(0.0, f64::max);
-        if least < most {
-            drawing.line("spread", (least, middle), (most, middle));
+        if staggered {
+            for (place, dot) in &places {
+                let y = middle + dot.lane;
+                drawing.line(&format!("stem {}", dot.class), (frame.left, y), (*place, y));
+            }
+        } else {
+            let least = places.iter().map(|(place, _)| *place).fold(f64::INFINITY, f64::min);
+            let most = places.iter().map(|(place, _)| *place).fold(0.0, f64::max);
+            if least < most {
+                drawing.line("spread", (least, middle), (most, middle));
+            }
         }
         for (place, dot) in places {
-            drawing.dot(&dot.class, (place, middle), 5.0, &dot.said);
+            drawing.dot(&dot.class, (place, middle + dot.lane), 4.5, &dot.said);
         }
     }
 }

@@ -139,18 +139,25 @@ impl Cluster {
         self.learn_now(topic).await
     }
 
-    async fn learn_now(&self, topic: &str) -> Result<(), TargetError> {
-        let brokers = self.ask(&Request::get("/cluster"), ASK_TIMEOUT).await?;
-        let topic = self.ask(&Request::get(&format!("/topics/{topic}")), ASK_TIMEOUT).await?;
-        let brokers: ClusterReply = self.decode(&brokers)?;
-        let topic: TopicReply = self.decode(&topic)?;
+    /// Asks which brokers there are; answers how many.
+    pub(super) async fn find_brokers(&self, timeout: Duration) -> Result<u32, TargetError> {
+        let answer = self.ask(&Request::get("/cluster"), timeout).await?;
+        let reply: ClusterReply = self.decode(&answer)?;
         let mut known = self.known();
-        for broker in brokers.brokers {
+        for broker in reply.brokers {
             // A broker without an address has not registered yet.
             if let Ok(host) = host(&broker.http_url) {
                 known.brokers.insert(broker.broker_id, host);
             }
         }
+        Ok(u32::try_from(known.brokers.len()).unwrap_or(u32::MAX))
+    }
+
+    async fn learn_now(&self, topic: &str) -> Result<(), TargetError> {
+        self.find_brokers(ASK_TIMEOUT).await?;
+        let topic = self.ask(&Request::get(&format!("/topics/{topic}")), ASK_TIMEOUT).await?;
+        let topic: TopicReply = self.decode(&topic)?;
+        let mut known = self.known();
         known.leaders.resize(topic.partitions.len(), None);
         known.replicas = topic.partitions.iter().map(|partition| partition.replicas.len()).max().unwrap_or(0);
         for (leader, partition) in known.leaders.iter_mut().zip(&topic.partitions) {
