@@ -72,17 +72,19 @@ impl Subscriber for Reader {
     ) -> BoxFuture<'a, Result<(), TargetError>> {
         Box::pin(async move {
             let Ok(mut next) = tokio::time::timeout(wait, self.consumer.recv()).await else { return Ok(()) };
-            for _ in 0..COUNT {
+            let mut taken = 0;
+            loop {
                 // An error is one of a broker that is gone for now: librdkafka looks for another itself.
                 if let Ok(record) = &next {
                     each(record.payload().unwrap_or_default());
                 }
-                match self.consumer.recv().now_or_never() {
+                taken += 1;
+                // What is taken out of the queue is given, so nothing is taken out behind the last.
+                match if taken < COUNT { self.consumer.recv().now_or_never() } else { None } {
                     Some(more) => next = more,
-                    None => break,
+                    None => return Ok(()),
                 }
             }
-            Ok(())
         })
     }
 }

@@ -46,11 +46,11 @@ async fn what_is_published_is_acknowledged_and_read() {
     for reader in [&mut live, &mut replay] {
         let mut numbers = Vec::new();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-        while numbers.len() < 100 && tokio::time::Instant::now() < deadline {
+        while numbers.len() < 12_000 && tokio::time::Instant::now() < deadline {
             let mut each = |payload: &[u8]| numbers.push(Message::read_stamp(payload).unwrap().1);
             reader.receive(Duration::from_millis(100), &mut each).await.unwrap();
         }
         numbers.sort_unstable();
-        assert_eq!(numbers, (0..50).flat_map(|number| [number, number]).collect::<Vec<u64>>());
+        assert_eq!(numbers, (0..6_000).flat_map(|number| [number, number]).collect::<Vec<u64>>());
     }
 }
