@@ -129,3 +129,33 @@ fn kinds(drill: &DrillOutcome) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::FaultKind;
+
+    #[test]
+    fn a_time_that_not_every_fault_has_says_how_many_have_it() {
+        let kind = FaultKind {
+            kind: "kill leader".to_owned(),
+            count: 50,
+            seen: [("detected_ms", 50), ("elected_ms", 48)].map(|(name, seen)| (name.to_owned(), seen)).into(),
+            median_and_p99_ms: ["detected_ms", "elected_ms"].map(|name| (name.to_owned(), (7.0, 9.0))).into(),
+        };
+        let table = kinds(&DrillOutcome { kinds: vec![kind], ..DrillOutcome::default() });
+        let cells = &table.rows[0].cells;
+        assert_eq!(cells[2], words::number(7.0), "all of them");
+        assert_eq!(cells[4], format!("{} (48 of 50)", words::number(7.0)));
+    }
+
+    #[test]
+    fn a_fault_without_load_is_marked_and_has_no_numbers() {
+        let fault = FaultOutcome { kind: "stop leader".to_owned(), load_ended: true, ..FaultOutcome::default() };
+        let drill = DrillOutcome { faults: vec![fault], ..DrillOutcome::default() };
+        let cells = faults(&drill).rows[0].cells.clone();
+        assert!(cells[1].contains("the load ended"), "{cells:?}");
+        assert_eq!(cells[8], words::NONE, "0 would be good news");
+        assert_eq!(latency_around(&drill).rows[0].cells[2..], [words::NONE, words::NONE, words::NONE]);
+    }
+}
