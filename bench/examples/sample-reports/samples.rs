@@ -92,6 +92,7 @@ impl LoadShape {
             failed: 0,
             consumed: due,
             bytes_per_second: due as f64 * 100.0 / seconds,
+            ..Totals::default()
         };
         report.response = response.summary();
         report.service = service.summary();
