@@ -38,7 +38,7 @@ async fn what_is_published_is_acknowledged_and_read() {
     let mut live = target.subscriber(&topic(), 0, 1).await.unwrap();
     let mut publisher = target.publisher(&topic(), 0).await.unwrap();
     let batch: Vec<Message> =
-        (0..50).map(|number| Message { due_ns: number, timestamp_ms: 1, number, key: Some(7) }).collect();
+        (0..6_000).map(|number| Message { due_ns: number, timestamp_ms: 1, number, key: Some(7) }).collect();
     let (first, second) = (publisher.send(&batch, b"filling"), publisher.send(&batch, b"filling"));
     first.await.unwrap();
     second.await.unwrap();
