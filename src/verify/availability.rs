@@ -144,9 +144,9 @@ pub fn measure(history: &History) -> Availability {
             Outcome::Unknown { .. } => measured.unknown_attempts += 1,
         }
     }
-    measured.latency = quantiles(delivered.iter().map(|one| (one.write.end_us - one.begun_us, one.write.count)));
+    measured.latency = quantiles(delivered.iter().map(|one| (one.write.end_us.saturating_sub(one.begun_us), one.write.count)));
     measured.attempt_latency =
-        quantiles(delivered.iter().map(|one| (one.write.end_us - one.write.start_us, one.write.count)));
+        quantiles(delivered.iter().map(|one| (one.write.end_us.saturating_sub(one.write.start_us), one.write.count)));
     measured.records_per_second = rate(&delivered);
     let mut changes = Vec::new();
     for (partition, acks) in &mut acks {
@@ -155,8 +155,8 @@ pub fn measure(history: &History) -> Availability {
         let longest = gaps.iter().map(|gap| gap.ms).fold(0.0, f64::max);
         measured.longest_gap_ms.insert(*partition, longest);
         let changed = |gap: &&Gap| matches!(gap.epochs, (Some(before), Some(after)) if before != after);
-        changes.extend(gaps.iter().filter(changed).map(|gap| (gap.to_us - gap.from_us, 1)));
-        measured.gaps.extend(gaps.into_iter().filter(|gap| gap.to_us - gap.from_us >= GAP_US_MIN));
+        changes.extend(gaps.iter().filter(changed).map(|gap| (gap.to_us.saturating_sub(gap.from_us), 1)));
+        measured.gaps.extend(gaps.into_iter().filter(|gap| gap.to_us.saturating_sub(gap.from_us) >= GAP_US_MIN));
     }
     measured.leader_changes = quantiles(changes.into_iter());
     measured.gaps.sort_by(|a, b| b.ms.total_cmp(&a.ms));
@@ -187,7 +187,7 @@ fn gaps(partition: u32, acks: &[Ack], until_us: Micros) -> Vec<Gap> {
             partition,
             from_us: before.at_us,
             to_us: after.at_us,
-            ms: ms(after.at_us - before.at_us),
+            ms: ms(after.at_us.saturating_sub(before.at_us)),
             epochs: (before.epoch, after.epoch),
             leaders: (before.leader, after.leader),
         })
@@ -219,11 +219,11 @@ fn cost(
         let over_this = gap.from_us <= fault.at_us;
         gap.to_us > fault.at_us && gap.from_us < until_us && (over_this || gap.to_us <= next_us)
     });
-    let unavailable = reaching.map(|gap| ms(gap.to_us - gap.from_us.max(fault.at_us))).fold(0.0, f64::max);
+    let unavailable = reaching.map(|gap| ms(gap.to_us.saturating_sub(gap.from_us.max(fault.at_us)))).fold(0.0, f64::max);
     let before = fault.at_us.saturating_sub(WINDOW_US)..fault.at_us;
     let latencies = |range: &dyn Fn(Micros) -> bool| {
         let some = delivered.iter().filter(|one| range(one.begun_us));
-        quantiles(some.map(|one| (one.write.end_us - one.begun_us, one.write.count))).p99_ms
+        quantiles(some.map(|one| (one.write.end_us.saturating_sub(one.begun_us), one.write.count))).p99_ms
     };
     let failed = |write: &&Write| in_window(write.start_us) && !matches!(write.outcome, Outcome::Acknowledged { .. });
     FaultCost {

@@ -56,6 +56,9 @@ impl<'a> Publishing<'a> {
     pub(super) async fn run(mut self, publisher: &mut dyn Publisher) -> std::io::Result<()> {
         let limit_ns = self.shared.schedule.end_ns + nanoseconds(self.shared.workload.answer_limit);
         let mut is_flushed = false;
+        // Before the clock's beginning it shows 0, at which a record is due.
+        let beginning = self.clock.at(0);
+        self.timer.until(beginning).await?;
         loop {
             self.send_due(publisher);
             let now_ns = self.clock.now_ns();
