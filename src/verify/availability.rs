@@ -144,7 +144,8 @@ pub fn measure(history: &History) -> Availability {
             Outcome::Unknown { .. } => measured.unknown_attempts += 1,
         }
     }
-    measured.latency = quantiles(delivered.iter().map(|one| (one.write.end_us.saturating_sub(one.begun_us), one.write.count)));
+    measured.latency =
+        quantiles(delivered.iter().map(|one| (one.write.end_us.saturating_sub(one.begun_us), one.write.count)));
     measured.attempt_latency =
         quantiles(delivered.iter().map(|one| (one.write.end_us.saturating_sub(one.write.start_us), one.write.count)));
     measured.records_per_second = rate(&delivered);
@@ -219,7 +220,8 @@ fn cost(
         let over_this = gap.from_us <= fault.at_us;
         gap.to_us > fault.at_us && gap.from_us < until_us && (over_this || gap.to_us <= next_us)
     });
-    let unavailable = reaching.map(|gap| ms(gap.to_us.saturating_sub(gap.from_us.max(fault.at_us)))).fold(0.0, f64::max);
+    let unavailable =
+        reaching.map(|gap| ms(gap.to_us.saturating_sub(gap.from_us.max(fault.at_us)))).fold(0.0, f64::max);
     let before = fault.at_us.saturating_sub(WINDOW_US)..fault.at_us;
     let latencies = |range: &dyn Fn(Micros) -> bool| {
         let some = delivered.iter().filter(|one| range(one.begun_us));

@@ -133,10 +133,11 @@ struct Dependency {
 }
 
 impl Metadata {
-    /// Reads the resolved graph. Offline: whatever compiled this test is already there.
+    /// Reads the resolved graph with every feature: what is off by default has licences, too. What only those need may
+    /// have to be fetched the first time.
     pub(super) fn read() -> Metadata {
         let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--offline", "--locked", "--filter-platform", &host()])
+            .args(["metadata", "--format-version", "1", "--all-features", "--locked", "--filter-platform", &host()])
             .current_dir(root())
             .output()
             .expect("cargo runs");
