@@ -141,7 +141,7 @@ class PubG1(System):
     @staticmethod
     def flush(flushed):
         """The flush policy of the brokers."""
-        return "quorum" if flushed else "interval=1000"
+        return "quorum" if flushed else "interval=60000"
 
     def configured(self, flushed):
         return f"log.flush = {self.flush(flushed)}"
