@@ -289,7 +289,7 @@ fn report(drill: &Drill, measured: &Measured, history: &History, observed: &[Obs
     };
     let mut report = measured.report();
     for kind in history.writes.iter().filter_map(|write| outcome::error_kind(&write.outcome)) {
-        *report.errors.entry(format!("attempt: {kind}")).or_default() += 1;
+        *report.retries.entry(kind).or_default() += 1;
     }
     report.title = format!("drill {}", drill.name);
     report.environment = Environment::here();

@@ -132,7 +132,6 @@ fn totals(report: &Report) -> Table {
     say("failed", words::count(totals.failed));
     say("longest time without an acknowledgement", words::time(totals.longest_silence_ms));
     say("consumed", words::count(totals.consumed));
-    say("longest time without an acknowledgement", words::time(totals.longest_silence_ms));
     table
 }
 
