@@ -99,7 +99,6 @@ impl LoadShape {
                 .map(|(_, long)| long * 1e3)
                 .fold(1e3 / f64::from(self.rate), f64::max),
             bytes_per_second: due as f64 * 100.0 / seconds,
-            ..Totals::default()
         };
         report.response = response.summary();
         report.service = service.summary();
