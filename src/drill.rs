@@ -2,7 +2,7 @@
 //! in the end the checker's verdict over every record that was acknowledged.
 //!
 //! The load comes from the bench engine and goes through the checker's producers and readers
-//! ([`load`]); [`runner`] does things to the brokers and [`watch`] asks the others what they know of
+//! ([`mod@load`]); [`runner`] does things to the brokers and [`watch`] asks the others what they know of
 //! it; [`outcome`] computes the rest from the history.
 
 pub mod disks;
