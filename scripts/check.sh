@@ -115,23 +115,25 @@ step_dashboards() {
     scripts/dashboards-in-prometheus
 }
 
-# What deploy/ says, and its brokers without containers; as root also as in the image, which takes a static binary.
+# What deploy/ says, and its brokers without containers.
 step_deploy() {
     scripts/install-check-tools.sh promtool python-tools
-    if [[ -n ${PUBG1_TEST_BINARY:-} ]]; then
-        "$tools/venv/bin/python" scripts/check-deploy
-        return
-    fi
-    if ((EUID == 0)); then
-        # Only the last link differs, so it costs little; it takes the place of the other binary for a moment.
-        cargo rustc --locked --release --bin pubg1 -- -C target-feature=+crt-static
-        cp target/release/pubg1 "$tools/pubg1-static"
-        "$tools/venv/bin/python" scripts/check-deploy --static "$tools/pubg1-static"
-    else
-        echo "the static binary is not run from an empty root directory: that needs root"
-    fi
-    step_build
+    [[ -n ${PUBG1_TEST_BINARY:-} ]] || step_build
     "$tools/venv/bin/python" scripts/check-deploy
+}
+
+# The same as in the image: a static binary in an empty root directory. Not among the usual steps: it links twice.
+step_static() {
+    if ((EUID != 0)); then
+        echo "static: NOT RUN: an empty root directory needs root" >&2
+        return 1
+    fi
+    scripts/install-check-tools.sh promtool python-tools
+    # Only the last link differs; it takes the place of the other binary for a moment.
+    cargo rustc --locked --release --bin pubg1 -- -C target-feature=+crt-static
+    cp target/release/pubg1 "$tools/pubg1-static"
+    "$tools/venv/bin/python" scripts/check-deploy --static "$tools/pubg1-static"
+    step_build
 }
 
 # Advisories need cargo-deny and its database, which take longer to install than all of the rest to run.
