@@ -2,6 +2,7 @@
 //! damaged, and gone when it is dropped.
 
 mod damage;
+mod directory;
 mod ports;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::{
     error::CommandError,
 };
 pub use damage::{Damage, flip_bit, wipe};
+pub use directory::ClusterDirectory;
 pub use ports::free_ports;
 
 /// How long a broker may take until it is ready: with others, until a quorum of them is there.

@@ -4,7 +4,7 @@ mod command_line;
 mod live;
 mod output;
 
-use std::{future::Future, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use pubg1_bench::{
     engine::{self, Search},
@@ -16,7 +16,7 @@ use pubg1_bench::{
 
 use super::demo::interrupted;
 use crate::{
-    cluster_process::{ClusterLaunch, ClusterProcess},
+    cluster_process::{ClusterDirectory, ClusterLaunch, ClusterProcess},
     demo,
     error::CommandError,
     terminal::Terminal,
@@ -60,23 +60,10 @@ async fn on_own_cluster(
     brokers: u32,
     terminal: Terminal,
 ) -> Result<Report, CommandError> {
-    // Removed when this ends, if nobody said where the data shall be.
-    let temporary;
-    let directory: PathBuf = match &args.data_dir {
-        Some(directory) => directory.clone(),
-        None => {
-            let failed = |error: io::Error| CommandError::Failed(format!("cannot make a temporary directory: {error}"));
-            temporary = tempfile::Builder::new().prefix("pubg1-bench-").tempdir().map_err(failed)?;
-            temporary.path().to_owned()
-        }
-    };
-    std::fs::create_dir_all(&directory).map_err(|source| {
-        let path = directory.clone();
-        CommandError::File { action: "create", path, source }
-    })?;
+    let directory = ClusterDirectory::of(args.data_dir.as_deref(), "pubg1-bench-")?;
     let launch = ClusterLaunch {
         program: vec![demo::this_program()?.into()],
-        directory,
+        directory: directory.path().to_owned(),
         brokers,
         arguments: vec!["--flush".to_owned(), args.flush().to_owned()],
     };

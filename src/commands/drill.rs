@@ -8,7 +8,6 @@ use std::{
 
 use clap::{Args, Subcommand};
 use pubg1_bench::{report::Report, threshold::Threshold};
-use tempfile::TempDir;
 
 use super::{
     bench::quoted,
@@ -17,7 +16,7 @@ use super::{
     report::{files, text},
 };
 use crate::{
-    cluster_process::ClusterLaunch,
+    cluster_process::{ClusterDirectory, ClusterLaunch},
     demo::this_program,
     drill::{
         self, Drill,
@@ -228,20 +227,12 @@ fn carry_out(terminal: Terminal, args: &RunArgs) -> Result<(), CommandError> {
     if args.data_dir.is_some() && plan.needs(Need::Disks) {
         terminal.note("the brokers' logs stay; their data are on filesystems that the plan needs, and go with them");
     }
-    let temporary = match args.data_dir {
-        Some(_) => None,
-        None => {
-            let made = tempfile::Builder::new().prefix("pubg1-drill-").tempdir();
-            Some(made.map_err(|error| CommandError::Failed(format!("cannot make a temporary directory: {error}")))?)
-        }
-    };
-    let given = args.data_dir.as_deref().or(temporary.as_ref().map(TempDir::path));
-    let directory = given.unwrap_or(Path::new(".")).to_owned();
+    let directory = ClusterDirectory::of(args.data_dir.as_deref(), "pubg1-drill-")?;
     let network = match plan.needs(Need::Network) {
         true => Some(Arc::new(Network::make(args.brokers)?)),
         false => None,
     };
-    let drill = drill_of(args, plan, directory, network.is_some())?;
+    let drill = drill_of(args, plan, directory.path().to_owned(), network.is_some())?;
     terminal.note(&format!("seed {}", drill.seed));
     let mut finished = None;
     let running = async {

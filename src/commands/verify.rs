@@ -1,6 +1,6 @@
 //! `pubg1 verify`.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use pubg1_model::TopicName;
@@ -8,7 +8,7 @@ use pubg1_model::TopicName;
 use super::demo::interrupted;
 use crate::{
     client::Client,
-    cluster_process::ClusterLaunch,
+    cluster_process::{ClusterDirectory, ClusterLaunch},
     demo,
     error::CommandError,
     terminal::{Terminal, grouped},
@@ -210,23 +210,10 @@ async fn on_own_cluster(
     faults: Option<FaultPlan>,
     terminal: Terminal,
 ) -> Result<Report, CommandError> {
-    // Removed when this ends, if nobody said where the data shall be.
-    let temporary;
-    let directory = match &args.data_dir {
-        Some(directory) => directory.clone(),
-        None => {
-            let failed = |error: io::Error| CommandError::Failed(format!("cannot make a temporary directory: {error}"));
-            temporary = tempfile::Builder::new().prefix("pubg1-verify-").tempdir().map_err(failed)?;
-            temporary.path().to_owned()
-        }
-    };
-    std::fs::create_dir_all(&directory).map_err(|source| {
-        let path = directory.clone();
-        CommandError::File { action: "create", path, source }
-    })?;
+    let directory = ClusterDirectory::of(args.data_dir.as_deref(), "pubg1-verify-")?;
     let launch = ClusterLaunch {
         program: vec![demo::this_program()?.into()],
-        directory,
+        directory: directory.path().to_owned(),
         brokers,
         arguments: vec!["--flush".to_owned(), args.flush.clone()],
     };
