@@ -188,6 +188,22 @@ pub trait Subscriber: Send {
 }
 
 #[cfg(test)]
+impl Topic {
+    /// A topic of one partition and one replica.
+    pub(crate) fn plain() -> Self {
+        Self {
+            name: "t".to_owned(),
+            partitions: 1,
+            partition: None,
+            replicas: 1,
+            record_bytes: 100,
+            acks: Acks::All,
+            group: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -11,20 +11,12 @@ use std::future::ready;
 use super::*;
 use crate::{
     report::Load,
-    target::{Acks, Description, Message, Publisher, SendError, Subscriber},
+    target::{Description, Message, Publisher, SendError, Subscriber},
     targets::sink::Sink,
 };
 
 fn topic() -> Topic {
-    Topic {
-        name: "t".to_owned(),
-        partitions: 1,
-        partition: None,
-        replicas: 1,
-        record_bytes: 100,
-        acks: Acks::All,
-        group: None,
-    }
+    Topic::plain()
 }
 
 fn short(rate: f64) -> Workload {

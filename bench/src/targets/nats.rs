@@ -267,22 +267,13 @@ fn error_of(error: PublishError) -> SendError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Acks;
 
     #[tokio::test]
     async fn nobody_there_is_said_at_once() {
         // Bound and closed again: nobody listens.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let target = Nats::new(&format!("nats://127.0.0.1:{port}")).unwrap();
-        let topic = Topic {
-            name: "t".into(),
-            partitions: 1,
-            partition: None,
-            replicas: 1,
-            record_bytes: 100,
-            acks: Acks::All,
-            group: None,
-        };
+        let topic = Topic::plain();
         let said = target.prepare(&topic).await.unwrap_err().to_string();
         assert!(said.starts_with(&format!("127.0.0.1:{port} does not answer: ")), "{said}");
     }

@@ -205,21 +205,12 @@ impl Publisher for Sender {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Acks;
 
     #[tokio::test]
     async fn nobody_there_is_said_at_once() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let target = RabbitMq::new(&format!("rabbitmq-stream://guest:guest@127.0.0.1:{port}")).unwrap();
-        let topic = Topic {
-            name: "t".into(),
-            partitions: 1,
-            partition: None,
-            replicas: 1,
-            record_bytes: 100,
-            acks: Acks::All,
-            group: None,
-        };
+        let topic = Topic::plain();
         let said = Target::prepare(&target, &topic).await.unwrap_err().to_string();
         assert!(said.starts_with(&format!("127.0.0.1:{port} does not answer: ")), "{said}");
     }

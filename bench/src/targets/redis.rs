@@ -216,15 +216,7 @@ mod tests {
     use super::*;
 
     fn topic() -> Topic {
-        Topic {
-            name: "t".into(),
-            partitions: 1,
-            partition: None,
-            replicas: 3,
-            record_bytes: 100,
-            acks: Acks::All,
-            group: None,
-        }
+        Topic { replicas: 3, ..Topic::plain() }
     }
 
     #[tokio::test]

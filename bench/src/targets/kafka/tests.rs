@@ -8,15 +8,7 @@ use super::*;
 use crate::target::Message;
 
 fn topic() -> Topic {
-    Topic {
-        name: "records".into(),
-        partitions: 2,
-        partition: None,
-        replicas: 3,
-        record_bytes: 100,
-        acks: Acks::All,
-        group: None,
-    }
+    Topic { name: "records".to_owned(), partitions: 2, replicas: 3, ..Topic::plain() }
 }
 
 #[tokio::test]
