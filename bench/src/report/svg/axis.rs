@@ -1,5 +1,6 @@
 //! Axes: where on them a value lies, and which values are written beside them.
 
+use super::drawing::{Anchor, Drawing, Form, Frame, text_width};
 use crate::report::words;
 
 /// How values are spread along an axis.
@@ -207,6 +208,25 @@ fn step_above(value: f64) -> f64 {
 fn step_below(value: f64) -> f64 {
     let unit = power(value);
     STEPS[..3].iter().rev().map(|step| step * unit).find(|step| *step <= value * (1.0 + 1e-9)).unwrap_or(unit)
+}
+
+impl Axis {
+    /// Draws it along the bottom of a frame, with lines through the frame and its title below the middle.
+    pub(super) fn draw_below(&self, drawing: &mut Drawing, form: Form, frame: Frame, middle: f64) {
+        let mut free_from = 0.0;
+        for (value, said) in self.ticks(form.ticks()) {
+            let Some(x) = self.place(value).map(|share| frame.x(share)) else { continue };
+            drawing.line("grid", (x, frame.top), (x, frame.bottom()));
+            let half = text_width(&said) / 2.0;
+            if x - half >= free_from {
+                drawing.text("tick", (x, frame.bottom() + 17.0), Anchor::Middle, &said);
+                free_from = x + half + 4.0;
+            }
+        }
+        drawing.line("axis", (frame.left, frame.bottom()), (frame.right(), frame.bottom()));
+        drawing.line("axis", (frame.left, frame.top), (frame.left, frame.bottom()));
+        drawing.text("tick", (middle, frame.bottom() + 34.0), Anchor::Middle, self.title);
+    }
 }
 
 #[cfg(test)]

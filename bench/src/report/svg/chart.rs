@@ -135,19 +135,7 @@ impl Chart {
             drawing.line("grid", (frame.left, y), (frame.right(), y));
             drawing.text("tick", (frame.left - 8.0, y + 4.0), Anchor::End, said);
         }
-        let mut free_from = 0.0;
-        for (value, said) in self.x.ticks(form.ticks()) {
-            let Some(x) = self.x.place(value).map(|share| frame.x(share)) else { continue };
-            drawing.line("grid", (x, frame.top), (x, frame.bottom()));
-            let half = text_width(&said) / 2.0;
-            if x - half >= free_from {
-                drawing.text("tick", (x, frame.bottom() + 17.0), Anchor::Middle, &said);
-                free_from = x + half + 4.0;
-            }
-        }
-        drawing.line("axis", (frame.left, frame.bottom()), (frame.right(), frame.bottom()));
-        drawing.line("axis", (frame.left, frame.top), (frame.left, frame.bottom()));
-        drawing.text("tick", (frame.x(0.5), frame.bottom() + 34.0), Anchor::Middle, self.x.title);
+        self.x.draw_below(drawing, form, frame, frame.x(0.5));
     }
 
     fn draw_series(&self, drawing: &mut Drawing, form: Form, frame: Frame, series: &Series) {

@@ -62,7 +62,8 @@ impl Rows {
         let mut drawing = Drawing::default();
         drawing.rect("ground", Frame { left: 0.0, top: 0.0, width: form.width(), height: whole }, &self.title);
         drawing.append(above);
-        self.draw_axis(&mut drawing, form, frame);
+        let middle = if form == Form::Wide { frame.x(0.5) } else { form.width() / 2.0 };
+        self.axis.draw_below(&mut drawing, form, frame, middle);
         let mut y = frame.top;
         for row in &self.rows {
             let half = if staggered { 20.0 } else { 14.0 };
@@ -87,23 +88,6 @@ impl Rows {
     fn room_behind_bars(&self) -> f64 {
         let said = self.rows.iter().filter_map(|row| row.bar.as_ref()).map(|(_, _, said)| text_width(said) + 12.0);
         said.fold(28.0, f64::max)
-    }
-
-    fn draw_axis(&self, drawing: &mut Drawing, form: Form, frame: Frame) {
-        let mut free_from = 0.0;
-        for (value, said) in self.axis.ticks(form.ticks()) {
-            let Some(x) = self.axis.place(value).map(|share| frame.x(share)) else { continue };
-            drawing.line("grid", (x, frame.top), (x, frame.bottom()));
-            let half = text_width(&said) / 2.0;
-            if x - half >= free_from {
-                drawing.text("tick", (x, frame.bottom() + 17.0), Anchor::Middle, &said);
-                free_from = x + half + 4.0;
-            }
-        }
-        drawing.line("axis", (frame.left, frame.bottom()), (frame.right(), frame.bottom()));
-        drawing.line("axis", (frame.left, frame.top), (frame.left, frame.bottom()));
-        let middle = if form == Form::Wide { frame.x(0.5) } else { form.width() / 2.0 };
-        drawing.text("tick", (middle, frame.bottom() + 34.0), Anchor::Middle, self.axis.title);
     }
 
     fn draw_row(&self, drawing: &mut Drawing, frame: Frame, middle: f64, staggered: bool, row: &RowLine) {
