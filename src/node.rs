@@ -129,6 +129,7 @@ fn broker_config(settings: &BrokerSettings, url: &str) -> BrokerConfig {
             Flush::Quorum => FlushPolicy::Quorum,
             Flush::Interval { ms } => FlushPolicy::Interval { ms },
         },
+        page_cache_bytes: settings.page_cache_bytes,
         partition_arbiters: settings.partition_arbiters,
         admission: AdmissionLimits {
             bytes_max: settings.in_flight_bytes_max,

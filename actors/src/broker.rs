@@ -38,6 +38,7 @@ use crate::{
     handles::BrokerHandle,
     metadata::{MetadataHandle, start_metadata},
     node::{NodeContext, Phase},
+    page_cache::WrittenPages,
     partition::{Maintain, counting},
     raft::{GroupConfig, LogLimits},
     replica_states::{ReplicaStates, boot_id},
@@ -70,8 +71,8 @@ pub(crate) struct Running {
 /// The threads of a broker. One in a simulation has none.
 struct Threads {
     arbiters: Arbiters,
-    /// Flushers, workers, cleaner, metadata, states: in the order in which they end.
-    blocking: [BlockingThreads; 5],
+    /// Flushers, workers, cleaner, metadata, states, written pages: in the order in which they end.
+    blocking: [BlockingThreads; 6],
 }
 
 /// The pools for blocking work.
@@ -81,6 +82,7 @@ struct Pools {
     cleaner: BlockingPool,
     metadata: BlockingPool,
     states: BlockingPool,
+    written_pages: BlockingPool,
 }
 
 /// What a broker runs on: its threads, or those of whoever simulates it.
@@ -102,15 +104,16 @@ impl Ground {
         let (cleaner, cleaner_thread) = pool("pubg1-clean", 1)?;
         let (metadata, metadata_thread) = pool("pubg1-meta", 1)?;
         let (states, state_thread) = pool("pubg1-state", 1)?;
+        let (written_pages, page_thread) = pool("pubg1-pages", 1)?;
         let arbiters = Arbiters::start(config.partition_arbiters, config.streams_threads)
             .ok_or(StartError::NoSystem)?
             .map_err(threads)?;
         Ok(Self {
             places: arbiters.handles(),
-            pools: Pools { flushers, workers, cleaner, metadata, states },
+            pools: Pools { flushers, workers, cleaner, metadata, states, written_pages },
             threads: Some(Threads {
                 arbiters,
-                blocking: [flusher_threads, worker_threads, cleaner_thread, metadata_thread, state_thread],
+                blocking: [flusher_threads, worker_threads, cleaner_thread, metadata_thread, state_thread, page_thread],
             }),
             boot_id: boot_id(),
         })
@@ -119,7 +122,14 @@ impl Ground {
     #[cfg(any(test, feature = "testing"))]
     fn simulated(boot_id: String, fatal: &Fatal) -> Self {
         let pool = || BlockingPool::simulated(fatal);
-        let pools = Pools { flushers: pool(), workers: pool(), cleaner: pool(), metadata: pool(), states: pool() };
+        let pools = Pools {
+            flushers: pool(),
+            workers: pool(),
+            cleaner: pool(),
+            metadata: pool(),
+            states: pool(),
+            written_pages: pool(),
+        };
         Self { places: ArbiterHandles::here(), pools, threads: None, boot_id: Some(boot_id) }
     }
 }
@@ -149,7 +159,8 @@ impl Running {
         let (stopped, done) = tokio::sync::oneshot::channel();
         #[cfg(any(test, feature = "testing"))]
         if self.threads.is_none() {
-            for pool in [&node.flushers, &node.workers, &node.cleaner, &node.metadata, node.states.writer()] {
+            let (states, pages) = (node.states.writer(), node.written_pages.thread());
+            for pool in [&node.flushers, &node.workers, &node.cleaner, &node.metadata, states, pages] {
                 pool.abandon();
             }
             self.finish(node, in_order);
@@ -199,7 +210,8 @@ fn start_on(
 
     let fatal = Fatal::new();
     let Ground { places: handles, pools, threads, boot_id } = ground(&config, &fatal)?;
-    let Pools { flushers, workers, cleaner, metadata, states } = pools;
+    let Pools { flushers, workers, cleaner, metadata, states, written_pages } = pools;
+    let written_pages = WrittenPages::new(config.page_cache_bytes, written_pages);
     let states = ReplicaStates::open(data_dir.root(), counting(config.flush), boot_id, states, &fatal)
         .map_err(|error| StartError::ReplicaStates { path: data_dir.root().to_owned(), reason: error.to_string() })?;
 
@@ -220,6 +232,7 @@ fn start_on(
         workers,
         cleaner,
         metadata,
+        written_pages,
         states,
         sources: Sources::default(),
         sessions: Sessions::default(),

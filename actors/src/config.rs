@@ -19,6 +19,10 @@ pub enum FlushPolicy {
     },
 }
 
+/// How much of what was written last stays in the page cache where nothing else is said: followers and consumers that
+/// keep up are far closer to the end.
+pub const PAGE_CACHE_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+
 /// The topic that exists from the first start on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefaultTopic {
@@ -53,6 +57,9 @@ pub struct BrokerConfig {
     pub replication_factor: u32,
     /// When a record counts as written.
     pub flush: FlushPolicy,
+    /// How much of what was written last stays in the page cache, in bytes, over all partitions; `None`: the kernel
+    /// decides.
+    pub page_cache_bytes: Option<u64>,
     /// Threads on which partitions run.
     pub partition_arbiters: usize,
     /// Threads that flush.
@@ -100,6 +107,7 @@ impl BrokerConfig {
             rack: None,
             replication_factor: 3,
             flush: FlushPolicy::Quorum,
+            page_cache_bytes: Some(PAGE_CACHE_BYTES_DEFAULT),
             partition_arbiters: (cores / 2).clamp(1, 16),
             // More than there are cores: they wait for the disk, which serves several at once as fast as one.
             flusher_threads: (2 * cores).clamp(4, 8),

@@ -25,6 +25,7 @@ use crate::{
     flusher::{BlockingPool, BlockingThreads},
     forward::Tails,
     node::{NodeContext, Phase},
+    page_cache::WrittenPages,
     partition::counting,
     replica_states::ReplicaStates,
     replicator::{Sessions, Sources},
@@ -76,6 +77,7 @@ pub(crate) fn bare_node(config: BrokerConfig) -> (Arc<NodeContext>, Vec<Blocking
     };
     let (flushers, workers, cleaner, metadata) = (pool("flush", 2), pool("work", 2), pool("clean", 1), pool("meta", 1));
     let writer = pool("state", 1);
+    let written_pages = WrittenPages::new(config.page_cache_bytes, pool("cache", 1));
     let boot = Some("this boot".to_owned());
     let states = ReplicaStates::open(&config.data_dir, counting(config.flush), boot, writer, &fatal).unwrap();
     let node = Arc::new(NodeContext {
@@ -93,6 +95,7 @@ pub(crate) fn bare_node(config: BrokerConfig) -> (Arc<NodeContext>, Vec<Blocking
         workers,
         cleaner,
         metadata,
+        written_pages,
         states,
         sources: Sources::default(),
         sessions: Sessions::default(),

@@ -65,6 +65,7 @@ mod group_coordinator;
 mod handles;
 mod metadata;
 mod node;
+mod page_cache;
 mod partition;
 mod raft;
 mod replica_states;
@@ -79,7 +80,7 @@ pub mod testing;
 
 pub use admission::{AdmissionLimits, Budget};
 pub use clock::Clock;
-pub use config::{BrokerConfig, DefaultTopic, FlushPolicy};
+pub use config::{BrokerConfig, DefaultTopic, FlushPolicy, PAGE_CACHE_BYTES_DEFAULT};
 pub use errors::{
     AlterTopicError, AppendError, ClusterChangeError, CommitOffsetError, CommittedOffsetError, CreateTopicError,
     DeleteRecordsError, DeleteTopicError, FetchError, GroupRequestError, LookupError, MetadataUnavailable,

@@ -18,6 +18,7 @@ use crate::{
     fatal::Fatal,
     flusher::BlockingPool,
     forward::Tails,
+    page_cache::WrittenPages,
     partition::PartitionSlot,
     replica_states::{PartitionKey, ReplicaStates},
     replicator::{Sessions, Sources},
@@ -63,6 +64,8 @@ pub(crate) struct NodeContext {
     pub(crate) cleaner: BlockingPool,
     /// The thread that stores the metadata, in order: an election waits for nobody's records.
     pub(crate) metadata: BlockingPool,
+    /// What was written and stays in memory.
+    pub(crate) written_pages: WrittenPages,
     /// What replicas keep beside their logs.
     pub(crate) states: ReplicaStates,
     /// What is wanted of the brokers that lead partitions followed here.

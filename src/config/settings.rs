@@ -6,6 +6,7 @@ pub mod table;
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr};
 
+use pubg1_actors::PAGE_CACHE_BYTES_DEFAULT;
 use pubg1_model::{TopicName, consumer_group::OFFSETS_RETENTION_MS_DEFAULT, topic::TopicConfig};
 
 use peers::{HostPort, Voter};
@@ -90,6 +91,8 @@ pub struct BrokerSettings {
     pub drain_timeout_ms: u64,
     /// When a record counts as stored.
     pub flush: Flush,
+    /// How much of what was written last stays in the page cache, in bytes; `None`: the kernel decides.
+    pub page_cache_bytes: Option<u64>,
     /// How often retention and compaction look for work, in milliseconds.
     pub retention_check_interval_ms: u64,
     /// How long the offsets of a consumer group without members are kept, in milliseconds.
@@ -133,6 +136,7 @@ impl Default for BrokerSettings {
             partition_arbiters: std::thread::available_parallelism().map_or(1, usize::from).clamp(2, 8) / 2,
             drain_timeout_ms: 10_000,
             flush: Flush::Quorum,
+            page_cache_bytes: Some(PAGE_CACHE_BYTES_DEFAULT),
             retention_check_interval_ms: 30_000,
             offsets_retention_ms: OFFSETS_RETENTION_MS_DEFAULT,
             streams_threads: 1,

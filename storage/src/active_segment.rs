@@ -13,6 +13,7 @@ use crate::{
     indexer::Indexer,
     mapped_file::{MapWriter, SealedFile},
     offset_index,
+    page_cache::{PIECE_BYTES, Written},
     segment::{Segment, SegmentPaths},
     time_index,
 };
@@ -46,6 +47,8 @@ pub(crate) struct ActiveSegment {
     time_index: MapWriter,
     indexer: Indexer,
     first_append_ms: i64,
+    /// Bytes of the log that were [taken](Self::take_written).
+    taken: usize,
 }
 
 /// The files of a segment that was closed and is not yet flushed.
@@ -132,7 +135,7 @@ impl ActiveSegment {
     ) -> Self {
         let maps = [&log, &index, &time_index].map(|writer| Arc::clone(writer.mapped()));
         let segment = Segment::new(base, paths, maps, indexer.largest_timestamp_ms(), last_append_ms);
-        Self { segment: Arc::new(segment), log, index, time_index, indexer, first_append_ms }
+        Self { segment: Arc::new(segment), log, index, time_index, indexer, first_append_ms, taken: 0 }
     }
 
     /// The indexer of a segment that recovery has just read, which knows more than the indexes do.
@@ -206,6 +209,14 @@ impl ActiveSegment {
         }
         self.indexer = indexer;
         Ok(())
+    }
+
+    /// The log's bytes that were written since this was last asked, in whole pieces, or all of them when it is `whole`.
+    pub(crate) fn take_written(&mut self, whole: bool) -> Option<Written> {
+        let end = if whole { self.bytes() } else { self.bytes() - self.bytes() % PIECE_BYTES };
+        let range = self.taken..end;
+        self.taken = end.max(self.taken);
+        (!range.is_empty()).then(|| Written::new(self.log.mapped(), self.log.path(), range))
     }
 
     /// Gives up writing.

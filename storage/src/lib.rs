@@ -7,7 +7,8 @@
 //! Reading order: `mapped_file` is the ground and the only unsafe code; `segment` and
 //! `active_segment` are a mapped log with its indexes, read and written; [`PartitionLog`] is the
 //! writer, [`LogReader`] the reader, [`PendingFlush`] the group commit between them and the disk;
-//! `recovery` opens a log after any kind of stop; `compaction` cleans it.
+//! `recovery` opens a log after any kind of stop; `compaction` cleans it; [`PageCache`] bounds the
+//! memory of what was written.
 
 mod active_segment;
 mod checkpoint;
@@ -20,6 +21,7 @@ mod indexer;
 mod log;
 mod mapped_file;
 mod offset_index;
+mod page_cache;
 mod producer_snapshot;
 mod reader;
 mod recovery;
@@ -38,6 +40,7 @@ pub use disk::{Disk, SystemDisk};
 pub use error::{AppendError, Damage, DamageReason, FlushError, ReadError, StorageError};
 pub use flush::{Flushed, PendingFlush};
 pub use log::{Appended, Deleted, PartitionLog};
+pub use page_cache::{PageCache, Written};
 pub use reader::{LogReader, LogSlice};
 pub use recovery::RecoveryReport;
 pub use repair::{Repair, RepairError, RepairJob};

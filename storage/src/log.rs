@@ -20,6 +20,7 @@ use crate::{
     epoch_checkpoint,
     error::{FlushError, StorageError},
     flush::{CheckpointState, FlushShared, Rolled},
+    page_cache::Written,
     producer_snapshot,
     reader::LogReader,
     recovery::{self, RecoveryReport},
@@ -53,6 +54,8 @@ pub struct PartitionLog {
     active_flushed_bytes: usize,
     /// Closed segments that are not flushed yet.
     rolled: Vec<Arc<Rolled>>,
+    /// Parts of closed segments that nobody has been told of.
+    written: Vec<Written>,
     log_start: Offset,
     log_end: Offset,
     flushed: Offset,
@@ -106,6 +109,7 @@ impl PartitionLog {
             active_flushed_bytes: recovered.active.as_ref().map_or(0, ActiveSegment::bytes),
             active: recovered.active,
             rolled: Vec::new(),
+            written: Vec::new(),
             log_start: report.log_start,
             log_end: report.log_end,
             flushed: report.log_end,

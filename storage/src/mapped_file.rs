@@ -20,6 +20,7 @@
 use std::{
     fs::File,
     io::{self, IoSlice},
+    num::NonZeroU64,
     ops::Range,
     path::{Path, PathBuf},
     slice,
@@ -30,7 +31,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use memmap2::{MmapOptions, MmapRaw};
+use memmap2::{Advice, MmapOptions, MmapRaw, UncheckedAdvice};
 use rustix::io::Errno;
 
 use crate::{disk::Disk, error::is_disk_full};
@@ -59,6 +60,8 @@ pub(crate) struct MappedFile {
     published: AtomicUsize,
     /// How far a flush has come; it only tells the writer how far ahead it may prepare.
     flushed: AtomicUsize,
+    /// What lies below is probably not in the page cache.
+    released: AtomicUsize,
 }
 
 /// What a [`Bytes`] of a map holds on to.
@@ -80,7 +83,12 @@ impl MappedFile {
         let bytes = to_usize(file.metadata()?.len())?;
         // A map cannot be empty; of a longer one than the file nothing is touched.
         let map = MmapOptions::new().len(bytes.max(1)).map_raw_read_only(&file)?;
-        Ok(Arc::new(Self { map, published: AtomicUsize::new(bytes), flushed: AtomicUsize::new(bytes) }))
+        Ok(Arc::new(Self::new(map, bytes, bytes)))
+    }
+
+    const fn new(map: MmapRaw, published: usize, released: usize) -> Self {
+        let (flushed, released) = (AtomicUsize::new(published), AtomicUsize::new(released));
+        Self { map, published: AtomicUsize::new(published), flushed, released }
     }
 
     /// How many bytes can be read.
@@ -113,6 +121,32 @@ impl MappedFile {
         self.map.flush_range(range.start, end - range.start)?;
         self.flushed.fetch_max(end, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Gives back the memory of those pages of the range that are on disk, and has the others written: a second call,
+    /// some time later, gives back theirs. The bytes stay readable. `file` is the file that is mapped.
+    pub(crate) fn release(&self, file: &File, range: Range<usize>) -> io::Result<()> {
+        let end = range.end.min(self.len());
+        let Some(bytes) = end.checked_sub(range.start).and_then(|bytes| NonZeroU64::new(bytes as u64)) else {
+            return Ok(());
+        };
+        self.released.fetch_max(end, Ordering::Relaxed);
+        // A page that is mapped would be kept.
+        // SAFETY: the map is shared and backed by a file, so this takes away entries of the page table and no byte:
+        // what was written through them counts as the file's, and who touches the range again, also through a slice
+        // that exists, finds the same bytes in the page cache or on disk (the range is published: rule 1).
+        unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, end - range.start) }?;
+        Ok(rustix::fs::fadvise(file, range.start as u64, Some(bytes), rustix::fs::Advice::DontNeed)?)
+    }
+
+    /// Has the range read from disk in one go, without waiting, if it may not be in memory: touching it costs a read
+    /// for every few pages otherwise.
+    pub(crate) fn read_ahead(&self, range: Range<usize>) {
+        let end = range.end.min(self.len());
+        if range.start < end && range.start < self.released.load(Ordering::Relaxed) {
+            // Only a hint.
+            self.map.advise_range(Advice::WillNeed, range.start, end - range.start).unwrap_or_default();
+        }
     }
 }
 
@@ -150,7 +184,7 @@ impl MapWriter {
     fn map(disk: &Arc<dyn Disk>, path: &Path, file: File, valid: usize, capacity: usize) -> io::Result<Self> {
         let capacity = capacity.max(valid).max(1).next_multiple_of(BLOCK_BYTES);
         let map = MmapOptions::new().len(capacity).map_raw(&file)?;
-        let mapped = Arc::new(MappedFile { map, published: AtomicUsize::new(valid), flushed: AtomicUsize::new(valid) });
+        let mapped = Arc::new(MappedFile::new(map, valid, 0));
         // Blocks from an earlier life of the file may be holes (a sparse copy), so they are asked
         // for again, from the block that the next byte falls into.
         let allocated = valid - valid % BLOCK_BYTES;

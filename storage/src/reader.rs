@@ -145,6 +145,7 @@ fn first_segment(segments: &SegmentList, offset: Offset) -> usize {
 
 fn run(segment: &Segment, from: Offset, below: Offset, max_bytes: usize, is_first: bool) -> Result<Run, Damage> {
     let Some(first) = segment.locate(from)? else { return Ok(Run::Exhausted) };
+    segment.log.read_ahead(first.position..first.end().max(first.position.saturating_add(max_bytes)));
     let too_large = first.header.total_bytes() > max_bytes;
     if first.last_offset >= below || (too_large && !is_first) {
         return Ok(Run::Limited);

@@ -6,5 +6,6 @@ mod disk_faults;
 mod files;
 mod fixtures;
 mod model;
+mod page_cache;
 mod readers;
 mod replicated;

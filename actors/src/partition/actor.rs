@@ -180,6 +180,7 @@ impl PartitionActor {
                 self.read_elsewhere(reads, ctx);
             }
             self.flush_as_configured(ctx);
+            self.tell_of_written();
             self.watch_for_expiry(ctx);
             self.watch_for_news(ctx);
             if self.replica().is_some_and(|state| !state.is_idle()) {
@@ -210,6 +211,14 @@ impl PartitionActor {
         });
         if has_resigned {
             self.slot.node.resigned.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// What was written goes on to who decides how long it stays in memory.
+    fn tell_of_written(&mut self) {
+        if let Some(log) = self.replica().and_then(ReplicaState::log) {
+            let written = log.take_written();
+            self.slot.node.written_pages.note(written);
         }
     }
 

@@ -109,7 +109,7 @@ macro_rules! setting {
 }
 
 /// Every setting there is, in the order in which `config show` prints them.
-pub static SETTINGS: [Setting; 35] = [
+pub static SETTINGS: [Setting; 36] = [
     setting!(
         "node_id",
         Some("--node-id"),
@@ -221,6 +221,13 @@ pub static SETTINGS: [Setting; 35] = [
         "When a record counts as stored: `quorum` (on disk) or `interval=MS`",
         |s, t| s.flush = t.parse()?,
         |s| s.flush.to_string()
+    ),
+    setting!(
+        "log.page_cache_bytes",
+        None,
+        "How much of what was written last stays in memory, over all partitions; `none`: the kernel decides",
+        |s, t| s.page_cache_bytes = none_or(t, |bytes| number(bytes, 16 << 20, 1 << 50))?,
+        |s| or_null(s.page_cache_bytes)
     ),
     setting!(
         "log.retention_check_ms",

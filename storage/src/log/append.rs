@@ -13,6 +13,7 @@ use crate::{
     active_segment::ActiveSegment,
     error::{AppendError, StorageError},
     flush::Rolled,
+    page_cache::Written,
     segment::SegmentPaths,
 };
 
@@ -114,12 +115,20 @@ impl PartitionLog {
         })
     }
 
+    /// What was appended since this was last asked, for [`PageCache`](crate::PageCache): whole pieces of the active
+    /// segment, and of closed ones everything. Mostly nothing.
+    pub fn take_written(&mut self) -> impl ExactSizeIterator<Item = Written> + use<> {
+        self.written.extend(self.active.as_mut().and_then(|active| active.take_written(false)));
+        std::mem::take(&mut self.written).into_iter()
+    }
+
     /// Closes the active segment. Its syncing is left to the next flush.
     pub(super) fn seal_active(&mut self) -> Result<(), StorageError> {
         if let Some(active) = &mut self.active {
             active.finish()?;
         }
-        let Some(active) = self.active.take() else { return Ok(()) };
+        let Some(mut active) = self.active.take() else { return Ok(()) };
+        self.written.extend(active.take_written(true));
         let (segment, files) = active.into_sealed();
         let snapshot = (self.log_end, self.producers.encode());
         self.rolled.push(Arc::new(Rolled { segment: Arc::clone(&segment), files, snapshot }));
