@@ -129,8 +129,8 @@ class PubG1(System):
     name, scheme, can_flush = "PubG1", "http", True
     best = {"producers": 1, "partitions": 1, "in_flight": 8}
     takes_over = ("a refused connection is a death, silence is one after session_timeout_ms (1000, its default), then "
-                  "the controller appoints a leader. The client asks any broker who leads and repeats a request after 2 to "
-                  "50 ms until the record is given up.")
+                  "the controller appoints a leader. The client asks any broker who leads and repeats a request after 2 "
+                  "to 50 ms until the record is given up.")
     binary = None
 
     def start(self, flushed):
@@ -224,10 +224,10 @@ class RabbitMq(System):
 
     name, scheme = "RabbitMQ Streams", "rabbitmq-stream"
     best = {"producers": 1, "partitions": 1}
-    takes_over = ("a broken connection between Erlang nodes is a death (silence is one after net_ticktime, 60 s, its "
-                  "default), then the stream's coordinator elects. The client looks for the leader every 20 ms; what "
-                  "waits for a confirm when the connection breaks fails, what comes later waits for a leader until it "
-                  "is given up.")
+    takes_over = ("a broken connection between Erlang nodes is a death (silence is one after net_ticktime, 60 s, at "
+                  "the latest), then the stream's coordinator elects. The client looks for the leader every 20 ms; "
+                  "what waits for a confirm when the connection breaks fails, what comes later waits for a leader "
+                  "until it is given up.")
 
     def __init__(self, directory, base_port):
         super().__init__(directory, base_port)
