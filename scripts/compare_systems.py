@@ -129,8 +129,8 @@ class PubG1(System):
     name, scheme, can_flush = "PubG1", "http", True
     best = {"producers": 1, "partitions": 1, "in_flight": 8}
     takes_over = ("a refused connection is a death, silence is one after session_timeout_ms (1000, its default), then "
-                  "the controller appoints a leader. The client asks any broker who leads and repeats a request after 2 "
-                  "to 50 ms until the record is given up.")
+                  "the controller appoints a leader. The client asks any broker who leads and repeats a request after "
+                  "2 to 50 ms until the record is given up.")
     binary = None
 
     def start(self, flushed):
