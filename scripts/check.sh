@@ -37,6 +37,8 @@ step_scripts() {
     # Some have no ending: they are commands.
     mapfile -t scripts < <(grep -lE '^#!/usr/bin/env bash|^# shellcheck shell=bash' scripts/*)
     "$tools/venv/bin/shellcheck" --external-sources --source-path=SCRIPTDIR .ci/run "${scripts[@]}"
+    # The systems that scripts/compare measures are not here; what it makes of its measurements is.
+    python3 -B -m unittest discover --start-directory scripts --pattern '*_test.py'
 }
 
 step_rules() {

@@ -61,6 +61,8 @@ class System:
     best = {}
     can_flush = False
     fails_over = True
+    # How a dead leader is missed and replaced, and what the client does meanwhile.
+    takes_over = ""
 
     def __init__(self, directory, base_port):
         self.directory = pathlib.Path(directory)
@@ -83,10 +85,6 @@ class System:
     def start(self, flushed):
         """Starts all nodes and waits until they are one cluster."""
         raise NotImplementedError
-
-    def configured(self, flushed):
-        """What was set and a server does not tell its clients."""
-        return ""
 
     def address(self):
         """What `pubg1 bench --target` is given."""
@@ -130,6 +128,9 @@ class PubG1(System):
 
     name, scheme, can_flush = "PubG1", "http", True
     best = {"producers": 1, "partitions": 1, "in_flight": 8}
+    takes_over = ("a refused connection is a death, silence is one after session_timeout_ms (1000, its default), then "
+                  "the controller appoints a leader. The client asks any broker who leads and repeats a request after "
+                  "2 to 50 ms until the record is given up.")
     binary = None
 
     def start(self, flushed):
@@ -142,9 +143,6 @@ class PubG1(System):
     def flush(flushed):
         """The flush policy of the brokers."""
         return "quorum" if flushed else "interval=60000"
-
-    def configured(self, flushed):
-        return f"log.flush = {self.flush(flushed)}"
 
     def url(self, node):
         """Where a broker is."""
@@ -171,6 +169,9 @@ class Nats(System):
 
     name, scheme, can_flush = "NATS JetStream", "nats", True
     best = {"producers": 2, "partitions": 1, "batch": 250}
+    takes_over = ("the stream's Raft group elects 4 to 9 s after the last heartbeat, which is compiled in. The client "
+                  "connects again after 10 to 100 ms; what is published without a leader fails at once and is not "
+                  "repeated, the next record is.")
 
     def __init__(self, directory, base_port):
         super().__init__(directory, base_port)
@@ -208,7 +209,9 @@ class Nats(System):
 
     def leader(self, topic):
         stream = topic.replace(".", "_") + "-0"
-        for node in self.processes:
+        for node, process in self.processes.items():
+            if process.poll() is not None:
+                continue
             for account in self.monitor(node, "jsz?streams=true").get("account_details", []):
                 for detail in account.get("stream_detail", []):
                     if detail["name"] == stream and detail["cluster"].get("leader"):
@@ -221,6 +224,10 @@ class RabbitMq(System):
 
     name, scheme = "RabbitMQ Streams", "rabbitmq-stream"
     best = {"producers": 1, "partitions": 1}
+    takes_over = ("a broken connection between Erlang nodes is a death (silence is one after net_ticktime, 60 s, at "
+                  "the latest), then the stream's coordinator elects. The client looks for the leader every 20 ms; "
+                  "what waits for a confirm when the connection breaks fails, what comes later waits for a leader "
+                  "until it is given up.")
 
     def __init__(self, directory, base_port):
         super().__init__(directory, base_port)
@@ -356,6 +363,8 @@ class Kafka(System):
 
     name, scheme, can_flush = "Kafka", "kafka", True
     best = {"producers": 1, "partitions": 3}
+    takes_over = ("the controller fences a broker after broker.session.timeout.ms (9000, its default). librdkafka "
+                  "connects again after 10 to 100 ms and repeats a request until the record is given up.")
 
     def __init__(self, directory, base_port):
         super().__init__(directory, base_port)
@@ -364,9 +373,15 @@ class Kafka(System):
             raise Missing("Kafka: KAFKA_HOME names no directory of it, or there is no java")
         self.bin = pathlib.Path(home) / "bin"
 
+    def tool(self, name, *arguments):
+        """What a command of Kafka's says; its log goes where the data goes."""
+        return subprocess.run([self.bin / name, *map(str, arguments)], capture_output=True, check=True, text=True,
+                              env={**clean_environment(), "LOG_DIR": str(self.directory)}).stdout
+
     def start(self, flushed):
+        self.directory.mkdir(parents=True, exist_ok=True)
         voters = ",".join(f"{node}@127.0.0.1:{self.port(1, node)}" for node in range(NODES))
-        cluster = subprocess.run([self.bin / "kafka-storage.sh", "random-uuid"], capture_output=True, check=True)
+        cluster = self.tool("kafka-storage.sh", "random-uuid").strip()
         for node in range(NODES):
             home = self.directory / f"node-{node}"
             home.mkdir(parents=True)
@@ -376,8 +391,7 @@ class Kafka(System):
                 f"advertised.listeners=PLAINTEXT://127.0.0.1:{self.port(0, node)}\n"
                 f"controller.listener.names=CONTROLLER\nlog.dirs={home / 'log'}\nmin.insync.replicas=2\n"
                 f"offsets.topic.replication.factor=3\n" + ("log.flush.interval.messages=1\n" if flushed else ""))
-            subprocess.run([self.bin / "kafka-storage.sh", "format", "-t", cluster.stdout.decode().strip(), "-c",
-                            home / "server.properties"], capture_output=True, check=True)
+            self.tool("kafka-storage.sh", "format", "-t", cluster, "-c", home / "server.properties")
             self.spawn(node, [self.bin / "kafka-server-start.sh", home / "server.properties"], LOG_DIR=str(home))
         wait_until("Kafka answers", lambda: all(answers(self.port(0, node)) for node in range(NODES)))
 
@@ -386,10 +400,12 @@ class Kafka(System):
         return f"kafka://{hosts}"
 
     def leader(self, topic):
-        described = subprocess.run([self.bin / "kafka-topics.sh", "--bootstrap-server",
-                                    f"127.0.0.1:{self.port(0, 0)}", "--describe", "--topic", topic],
-                                   capture_output=True, check=True, text=True)
-        line = next(line for line in described.stdout.splitlines() if "Partition: 0" in line)
+        # Any of them: the first may be the one that was killed.
+        hosts = self.address().removeprefix("kafka://")
+        described = self.tool("kafka-topics.sh", "--bootstrap-server", hosts, "--describe", "--topic", topic)
+        line = next((line for line in described.splitlines() if "Partition: 0" in line), None)
+        if not line:
+            raise Missing(f"nobody says who leads {topic}")
         return self.processes[int(line.split("Leader:")[1].split()[0])].pid
 
 

@@ -1,6 +1,6 @@
 //! What a broker is told at its start.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use pubg1_model::{BrokerId, TopicName, consumer_group::OFFSETS_RETENTION_MS_DEFAULT, topic::TopicConfig};
 use uuid::Uuid;
@@ -17,6 +17,15 @@ pub enum FlushPolicy {
         /// The longest time that a record stays unflushed, in milliseconds.
         ms: u64,
     },
+}
+
+impl fmt::Display for FlushPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quorum => f.write_str("quorum"),
+            Self::Interval { ms } => write!(f, "interval={ms}"),
+        }
+    }
 }
 
 /// How much of what was written last stays in the page cache where nothing else is said: followers and consumers that

@@ -41,6 +41,8 @@ pub use schedule::{Dues, Lane, Schedule};
 
 /// How often the run looks whether consumers have everything.
 const POLL: Duration = Duration::from_millis(5);
+/// How often it is looked at what processes hold in memory.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// What shall be done to a system.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,6 +170,7 @@ pub async fn run(
     let mut account = Account { publishers_left: workload.publishers, threads_left: threads_of(workload) };
     let mut processes = None;
     let mut drained_by = None;
+    let mut next_look = clock.zero();
     let mut next_report = clock.zero() + Duration::from_secs(1);
     let mut ticks = tokio::time::interval(POLL);
     while account.threads_left > 0 {
@@ -181,6 +184,10 @@ pub async fn run(
         let now = Instant::now();
         if processes.is_none() && now >= clock.zero() {
             processes = Some(Processes::begin(&workload.processes));
+        }
+        if let Some(processes) = processes.as_mut().filter(|_| drained_by.is_none() && now >= next_look) {
+            next_look = now + LOOK;
+            processes.look();
         }
         if now >= next_report {
             next_report += Duration::from_secs(1);

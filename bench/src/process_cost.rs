@@ -17,9 +17,18 @@ struct Process {
     /// What others used that were in its place before.
     earlier_s: f64,
     /// The most that any of them had.
-    memory_bytes: u64,
+    memory: Memory,
     /// What it had used when it was looked at.
     seen_s: f64,
+}
+
+/// What of a process lies in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Memory {
+    /// The most that ever did, with pages of files that it has mapped.
+    resident: u64,
+    /// Its own, which no file stands behind: what it holds whenever it is looked at.
+    anonymous: u64,
 }
 
 impl Processes {
@@ -28,12 +37,14 @@ impl Processes {
     pub fn begin(named: &[(String, u32)]) -> Self {
         let process = |(name, pid): &(String, u32)| {
             let from_s = cpu_seconds(*pid).unwrap_or(0.0);
-            Process { name: name.clone(), pid: *pid, from_s, earlier_s: 0.0, memory_bytes: 0, seen_s: from_s }
+            Process { name: name.clone(), pid: *pid, from_s, earlier_s: 0.0, memory: Memory::default(), seen_s: from_s }
         };
-        Self(named.iter().map(process).collect())
+        let mut processes = Self(named.iter().map(process).collect());
+        processes.look();
+        processes
     }
 
-    /// Looks at all of them: so much is known of those that are about to end.
+    /// Looks at all of them: so much is known of those that are about to end, and of memory that is given back.
     pub fn look(&mut self) {
         for process in &mut self.0 {
             process.look();
@@ -59,7 +70,8 @@ impl Processes {
             ProcessCost {
                 name: process.name,
                 cpu_s: process.earlier_s + process.seen_s - process.from_s,
-                memory_bytes: process.memory_bytes,
+                memory_bytes: process.memory.resident,
+                anonymous_bytes: process.memory.anonymous,
                 ended,
             }
         };
@@ -71,10 +83,11 @@ impl Process {
     /// Whether it still runs.
     fn look(&mut self) -> bool {
         // Of what has ended and is not yet buried the system knows no memory.
-        let used = cpu_seconds(self.pid).zip(peak_memory(self.pid));
-        if let Some((seen_s, memory_bytes)) = used {
+        let used = cpu_seconds(self.pid).zip(memory(self.pid));
+        if let Some((seen_s, memory)) = used {
             self.seen_s = seen_s;
-            self.memory_bytes = self.memory_bytes.max(memory_bytes);
+            self.memory.resident = self.memory.resident.max(memory.resident);
+            self.memory.anonymous = self.memory.anonymous.max(memory.anonymous);
         }
         used.is_some()
     }
@@ -92,10 +105,14 @@ fn cpu_seconds(pid: u32) -> Option<f64> {
     Some((user + system) as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
-/// The most memory that was ever resident.
-fn peak_memory(pid: u32) -> Option<u64> {
+fn memory(pid: u32) -> Option<Memory> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(Memory { resident: in_bytes(&status, "VmHWM:")?, anonymous: in_bytes(&status, "RssAnon:")? })
+}
+
+/// A line of `/proc/PID/status`, which counts in kilobytes.
+fn in_bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kilobytes * 1024)
 }
@@ -120,8 +137,34 @@ mod tests {
         let cost = used(&Processes::begin(&named));
         assert_eq!((cost[0].name.as_str(), cost[0].ended), ("this", false));
         assert!(cost[0].memory_bytes > 100_000 && cost[0].cpu_s < 60.0, "{cost:?}");
+        assert!((1..cost[0].memory_bytes).contains(&cost[0].anonymous_bytes), "a program is mapped, too: {cost:?}");
         let gone = ProcessCost { name: "none".to_owned(), ended: true, ..ProcessCost::default() };
         assert_eq!(cost[1..], [gone]);
+    }
+
+    #[test]
+    fn memory_of_its_own_counts_although_it_was_given_back() {
+        const BYTES: usize = 64 << 20;
+        let named = [("this".to_owned(), std::process::id())];
+        let mut processes = Processes::begin(&named);
+        let before = processes.end()[0].anonymous_bytes;
+        // A mapping of its own, which goes back to the system when it is dropped.
+        let held = vec![1_u8; BYTES];
+        processes.look();
+        assert!(held.iter().all(|byte| *byte == 1));
+        drop(held);
+        let cost = &processes.end()[0];
+        // Other tests of this process come and go beside it.
+        assert!(cost.anonymous_bytes > before + (BYTES as u64) / 2, "{before} {cost:?}");
+    }
+
+    #[test]
+    fn a_status_is_read_line_by_line() {
+        let status =
+            "Name:\tbroker\nVmHWM:\t  190012 kB\nVmRSS:\t  180000 kB\nRssAnon:\t   22548 kB\nRssFile:\t 160000 kB\n";
+        assert_eq!(in_bytes(status, "VmHWM:"), Some(190_012 * 1024));
+        assert_eq!(in_bytes(status, "RssAnon:"), Some(22_548 * 1024));
+        assert_eq!(in_bytes(status, "RssShmem:"), None);
     }
 
     #[test]

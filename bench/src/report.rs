@@ -179,8 +179,12 @@ pub struct ProcessCost {
     /// Processor time during the run, in seconds; of all processes that were in its place one after the other, each as
     /// far as it was looked at.
     pub cpu_s: f64,
-    /// The most memory that was resident.
+    /// The most memory that was resident since it began, pages of mapped files among it, which the system takes back
+    /// when it needs them.
     pub memory_bytes: u64,
+    /// The most that was its own, without mapped files, whenever it was looked at during the run.
+    #[serde(default)]
+    pub anonymous_bytes: u64,
     /// It ended before the run did: what it used is not known to its end, and no sum contains it.
     #[serde(default)]
     pub ended: bool,

@@ -29,13 +29,11 @@ pub struct Options {
     pub in_flight: u32,
     /// How long a request is repeated before its records have failed.
     pub delivery_timeout: Duration,
-    /// The flush policy that the system was started with, where whoever started it knows.
-    pub flush: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { surface: Surface::Batches, in_flight: 16, delivery_timeout: Duration::from_secs(30), flush: None }
+        Self { surface: Surface::Batches, in_flight: 16, delivery_timeout: Duration::from_secs(30) }
     }
 }
 

@@ -69,7 +69,6 @@ async fn on_own_cluster(
     };
     let cluster = unless_interrupted(launch.start()).await?;
     plan.target = cluster.urls().join(",");
-    plan.options.flush = Some(args.flush().to_owned());
     plan.workload.processes.extend(processes(&cluster));
     let report = measure(args, &plan, terminal).await;
     if let Err(error) = cluster.end().await {
@@ -207,7 +206,6 @@ impl Plan {
                 surface: args.surface,
                 in_flight: args.in_flight,
                 delivery_timeout: args.delivery_timeout,
-                flush: None,
             },
             workload: args.workload(),
             topic,

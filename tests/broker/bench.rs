@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pubg1_bench::report::{Load, Report};
+use pubg1_bench::report::{Load, ProcessCost, Report};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -173,10 +173,12 @@ async fn a_cluster_of_its_own_says_what_it_cost_and_a_ramp_where_it_ends() {
     // Nothing is that fast: the rate is halved until there is none left to try.
     assert_eq!((ramp.highest_rate, ramp.steps.len()), (None, 6), "{ramp:?}");
     assert_eq!(report.system.replicas, 2);
-    assert!(report.system.durability.contains("quorum"), "{:?}", report.system);
+    assert!(report.system.durability.contains("(log.flush = quorum, as every broker says)"), "{:?}", report.system);
     let names: Vec<&str> = report.processes.iter().map(|process| process.name.as_str()).collect();
     assert_eq!(names, ["broker 0", "broker 1"]);
     assert!(report.processes.iter().all(|process| process.memory_bytes > 1 << 20), "{:?}", report.processes);
+    let own = |process: &ProcessCost| (1 << 20..process.memory_bytes).contains(&process.anonymous_bytes);
+    assert!(report.processes.iter().all(own), "{:?}", report.processes);
 }
 
 #[test]

@@ -80,6 +80,7 @@ pub(crate) async fn describe(call: Call) -> ApiResult {
         controller: group.controller.map(|controller| controller.0),
         version: image.version,
         uptime_ms: u64::try_from(broker.uptime().as_millis()).unwrap_or(u64::MAX),
+        flush: broker.config().flush.to_string(),
         metadata: MetadataGroupEntry {
             term: group.term,
             last_applied: group.last_applied,

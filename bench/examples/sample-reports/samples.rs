@@ -170,6 +170,7 @@ pub(crate) fn bench(system: &str, rate: u32, usual_ms: f64) -> Report {
             name: format!("broker {broker}"),
             cpu_s: 1.5 + f64::from(broker) * 0.2,
             memory_bytes: 23_000_000 + u64::from(broker as u32) * 1_000_000,
+            anonymous_bytes: 11_000_000,
             ended: false,
         })
         .collect();

@@ -262,19 +262,25 @@ fn catch_up(report: &Report) -> Table {
 }
 
 fn processes(report: &Report) -> Table {
-    let columns = ["process", "#processor time", "#per million records", "#most memory"];
+    let columns = ["process", "#processor time", "#per million records", "#most of its own", "#most with mapped files"];
     let mut table = Table::new("What the processes used", &columns);
     let million = words::float(report.totals.acknowledged) / 1e6;
     for process in &report.processes {
         if process.ended {
             let unknown = || words::NONE.to_owned();
-            table.row([format!("{} (ended meanwhile)", process.name), unknown(), unknown(), unknown()]);
+            let name = format!("{} (ended meanwhile)", process.name);
+            table.row([name, unknown(), unknown(), unknown(), unknown()]);
             continue;
         }
         table.row([
             process.name.clone(),
             words::seconds(process.cpu_s),
             words::seconds(process.cpu_s / million),
+            // Reports that were kept from before do not know it.
+            match process.anonymous_bytes {
+                0 => words::NONE.to_owned(),
+                bytes => words::bytes(words::float(bytes)),
+            },
             words::bytes(words::float(process.memory_bytes)),
         ]);
     }

@@ -8,7 +8,7 @@ mod http;
 mod publisher;
 mod subscriber;
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -132,15 +132,33 @@ impl PubG1 {
         Arc::new(Client::new(Arc::clone(&self.cluster), &topic.name, self.options.delivery_timeout))
     }
 
-    fn durability(&self, topic: &Topic) -> String {
+    async fn durability(&self, topic: &Topic) -> String {
         let acknowledged = match topic.acks {
             Acks::All => "a quorum of the replicas has it",
             Acks::Leader => "the leader has it",
         };
-        match &self.options.flush {
-            Some(flush) => format!("{acknowledged}; flush={flush}"),
-            None => format!("{acknowledged}; flush as the brokers are configured"),
+        let mut told = Vec::new();
+        for host in self.cluster.hosts() {
+            let answer = ask_one(&host, &Request::get("/cluster"), ASK_TIMEOUT).await;
+            let reply: Option<Value> = answer.ok().and_then(|answer| serde_json::from_slice(&answer.body).ok());
+            told.push(reply.and_then(|reply| reply["flush"].as_str().map(str::to_owned)));
         }
+        format!("{acknowledged}; {}", flushing(&told))
+    }
+}
+
+/// When records are on disk, as each of the brokers says; `None` of one that does not say.
+fn flushing(told: &[Option<String>]) -> String {
+    let policies: BTreeSet<&str> = told.iter().map(|policy| policy.as_deref().unwrap_or("not told")).collect();
+    let all: Vec<&str> = policies.into_iter().collect();
+    match all[..] {
+        [] | ["not told"] => "the brokers do not say how they flush".to_owned(),
+        ["quorum"] => "flushed before it counts (log.flush = quorum, as every broker says)".to_owned(),
+        [policy] => match policy.strip_prefix("interval=") {
+            Some(ms) => format!("page cache, flushed every {ms} ms (log.flush = {policy}, as every broker says)"),
+            None => format!("log.flush = {policy}, as every broker says"),
+        },
+        _ => format!("log.flush is not the same at all brokers: {}", all.join(", ")),
     }
 }
 
@@ -161,7 +179,7 @@ impl Target for PubG1 {
                 name: "PubG1".to_owned(),
                 version: self.version().await.unwrap_or_else(|| "unknown".to_owned()),
                 client: format!("HTTP/1.1: {batching}, a connection for each request under way"),
-                durability: self.durability(topic),
+                durability: self.durability(topic).await,
                 replicas: self.cluster.replicas(),
                 address: self.cluster.address(),
             })
@@ -209,5 +227,20 @@ impl Target for PubG1 {
         Box::pin(async move {
             self.cluster.change(&Request::delete(&format!("/admin/topics/{}", topic.name))).await.map(drop)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn brokers_say_how_they_flush_and_nobody_says_it_for_them() {
+        let said = |told: &[Option<&str>]| flushing(&told.iter().map(|it| it.map(str::to_owned)).collect::<Vec<_>>());
+        assert!(said(&[Some("quorum"); 3]).starts_with("flushed before it counts"));
+        let interval = said(&[Some("interval=60000"); 3]);
+        assert!(interval.starts_with("page cache, flushed every 60000 ms (log.flush = interval=60000,"), "{interval}");
+        assert!(said(&[Some("quorum"), Some("interval=5"), None]).ends_with("interval=5, not told, quorum"));
+        assert_eq!(said(&[None, None]), said(&[]));
     }
 }

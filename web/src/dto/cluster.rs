@@ -40,6 +40,8 @@ pub(crate) struct Cluster {
     /// Grows with every change of the cluster's metadata.
     pub(crate) version: u64,
     pub(crate) uptime_ms: u64,
+    /// When a record counts as stored at the broker that answers, its setting `log.flush`: `quorum` or `interval=MS`.
+    pub(crate) flush: String,
     pub(crate) metadata: MetadataGroupEntry,
     pub(crate) brokers: Vec<BrokerEntry>,
     /// Topics and partitions, without the broker's own.

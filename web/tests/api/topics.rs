@@ -122,6 +122,7 @@ async fn brokers_and_cluster_are_described() {
     assert_eq!((&broker["draining"], &broker["alive"], &broker["rack"]), (&json!(false), &json!(true), &Value::Null));
     assert!(broker["rpc_address"].is_string() && broker["incarnation"].is_string());
     assert_eq!((&cluster["controller"], &cluster["metadata"]["voters"]), (&json!(0), &json!([0])));
+    assert_eq!(cluster["flush"], "interval=50");
     assert!(cluster["metadata"]["term"].is_u64() && cluster["metadata"]["last_applied"].is_u64());
     assert_eq!((&cluster["topics"], &cluster["partitions"]), (&json!(1), &json!(4)));
     api.stop().await;

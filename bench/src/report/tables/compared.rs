@@ -72,7 +72,7 @@ fn beside(title: &'static str, reports: &[Report], number: bool) -> Table {
 type Number = (&'static str, fn(&Report) -> Option<f64>, fn(f64) -> String);
 
 /// What is compared, how it is found and how it is said.
-const NUMBERS: [Number; 18] = [
+const NUMBERS: [Number; 19] = [
     ("rate acknowledged", |report| Some(report.totals.rate), words::rate),
     ("payload acknowledged per second", |report| Some(report.totals.bytes_per_second), words::bytes),
     ("publish mean", |report| of(report, report.response.mean_ms), words::time),
@@ -94,7 +94,8 @@ const NUMBERS: [Number; 18] = [
         words::rate,
     ),
     ("processor seconds per million records", processor, words::number),
-    ("most memory", memory, words::bytes),
+    ("most memory of their own", anonymous, words::bytes),
+    ("most memory with mapped files", memory, words::bytes),
 ];
 
 fn of(report: &Report, ms: f64) -> Option<f64> {
@@ -113,6 +114,12 @@ fn processor(report: &Report) -> Option<f64> {
 
 fn memory(report: &Report) -> Option<f64> {
     all_are_known(report).then(|| report.processes.iter().map(|process| words::float(process.memory_bytes)).sum())
+}
+
+fn anonymous(report: &Report) -> Option<f64> {
+    // Reports that were kept from before do not know it.
+    let known = all_are_known(report) && report.processes.iter().all(|process| process.anonymous_bytes > 0);
+    known.then(|| report.processes.iter().map(|process| words::float(process.anonymous_bytes)).sum())
 }
 
 /// Of processes that ended meanwhile a sum would be too small.

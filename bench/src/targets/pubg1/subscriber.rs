@@ -105,7 +105,7 @@ impl Subscriber for PartitionSubscriber {
         each: &'a mut (dyn FnMut(&[u8]) + Send),
     ) -> BoxFuture<'a, Result<(), TargetError>> {
         Box::pin(async move {
-            if self.reads.is_empty() {
+            if self.reads.is_empty() && self.early.is_none() {
                 // There are more consumers than partitions.
                 tokio::time::sleep(wait).await;
                 return Ok(());
@@ -159,4 +159,22 @@ fn member(value: &[u8], name: &[u8]) -> Option<u64> {
     let at = value.windows(name.len()).position(|window| window == name)? + name.len();
     let digits = value[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     str::from_utf8(&value[at..at + digits]).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::cluster::Cluster, *};
+
+    #[tokio::test]
+    async fn a_read_that_was_through_at_once_is_not_forgotten_though_no_other_is_under_way() {
+        let cluster = Arc::new(Cluster::new("http://127.0.0.1:1").unwrap());
+        let client = Arc::new(Client::new(cluster, "t", Duration::ZERO));
+        let cursor = Cursor { partition: 0, offset: 7, connection: None };
+        let result = Err(TargetError::Unsupported("it was through".to_owned()));
+        let early = Some(Fetched { cursor, from: 7, result });
+        let mut subscriber = PartitionSubscriber { client, reads: FuturesUnordered::new(), early };
+        let received = subscriber.receive(Duration::ZERO, &mut |_| {}).await;
+        assert_eq!(received.unwrap_err().to_string(), "it was through");
+        assert_eq!((subscriber.reads.len(), subscriber.early.is_none()), (1, true), "and the next one is on its way");
+    }
 }
