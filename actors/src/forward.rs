@@ -11,7 +11,8 @@
 //! # When a request is sent again
 //!
 //! - Nothing was done for certain (no leader is known, the connection was not there, the answer is "not I"): after the
-//!   next change, for [`route::PATIENCE`] in total.
+//!   next change, for [`route::PATIENCE`] in total. A broker that has just started and has not caught up with the
+//!   metadata log says so at once instead: it knows only who led in its former life, and any other broker knows better.
 //! - The outcome is unknown: reads, and appends of an idempotent producer that the leader can recognise. Any other
 //!   append is answered as unknown.
 

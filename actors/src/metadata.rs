@@ -127,6 +127,11 @@ impl MetadataHandle {
         self.0.opened.subscribe().wait_for(|opened| *opened).await.map(drop).unwrap_or_default();
     }
 
+    /// Whether that has come: before, the image is the one of a former life, or none.
+    pub(crate) fn is_opened(&self) -> bool {
+        *self.0.opened.borrow()
+    }
+
     /// Whether the log says that a topic with this id was deleted.
     pub(crate) fn was_deleted(&self, topic: TopicId) -> bool {
         self.0.image.borrow().was_deleted(topic)

@@ -31,10 +31,14 @@ mod workload;
 use std::{collections::BTreeMap, time::Duration};
 
 use cluster::{Cluster, PARTITIONS};
+use pubg1_actors::BrokerState;
 use pubg1_model::PartitionId;
 
 /// The virtual time that a cluster may take to be ready.
 const FOUNDING: Duration = Duration::from_secs(15);
+/// And that a broker may take from its start until it knows what was decided without it: less than a leader that looks
+/// for it now and then.
+const CAUGHT_UP: Duration = Duration::from_millis(300);
 
 /// A cluster that serves, with clients at work.
 fn founded<'a>(seed: u64, is_told: bool) -> Cluster<'a> {
@@ -174,6 +178,28 @@ fn a_controller_whose_process_ends_is_replaced_before_it_was_silent_for_long() {
         let replaced = cluster.run_until(KEPT_TO, |it| it.controller().is_some_and(|now| now != controller));
         assert!(replaced, "seed {seed}: machine {controller} is the controller {KEPT_TO:?} after its death");
         cluster.start(controller);
+        faults::heal(&mut cluster);
+        look_at_replicas(&cluster);
+    }
+}
+
+/// It is sent what it has missed as soon as it asks, however long the others wait between two looks at its port.
+#[test]
+fn a_broker_that_was_away_for_long_knows_soon_what_it_has_missed() {
+    for seed in 4_000..4_000 + CLUSTERS {
+        let mut cluster = founded(seed, false);
+        for turn in 0..3 {
+            let controller = cluster.controller().unwrap();
+            let away = (controller + 1) % cluster.machines.len();
+            cluster.kill(away);
+            cluster.run(3_000);
+            cluster.start(away);
+            let knows = |it: &Cluster<'_>| {
+                let broker = it.machines[away].broker();
+                broker.is_some_and(|broker| broker.readiness().state != BrokerState::Starting)
+            };
+            assert!(cluster.run_until(CAUGHT_UP, knows), "seed {seed}, turn {turn}: not within {CAUGHT_UP:?}");
+        }
         faults::heal(&mut cluster);
         look_at_replicas(&cluster);
     }

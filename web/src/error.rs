@@ -150,7 +150,7 @@ causes! {
     Unavailable => 503, 503, retry 1;
     /// The partition's leader did not answer in time, or is being elected; nothing was written.
     NotLeader => 503, 50302, retry 1;
-    /// The partition is being recovered.
+    /// The partition is being recovered, or the broker has just started; nothing was written.
     Recovering => 503, 50303, retry 1;
     /// The broker is going away.
     Draining => 503, 50304, retry 2;

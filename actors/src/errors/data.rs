@@ -81,8 +81,9 @@ pub enum LookupError {
 /// Why an append was not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum AppendError {
-    /// The partition is being recovered.
-    #[error("the partition is being recovered; try again")]
+    /// The partition is being recovered, or the broker has just started and does not know yet who leads it. Nothing was
+    /// done.
+    #[error("the partition is being recovered, or the broker has just started; try again")]
     NotReady {
         /// When to try again, in milliseconds.
         retry_after_ms: u64,

@@ -11,7 +11,7 @@ use crate::errors::{AppendError, DeleteRecordsError, FetchError, GroupRequestErr
 pub(crate) trait Refusal: Sized {
     /// Another broker leads, or none.
     fn not_leader(leader: Option<BrokerId>, retry_after_ms: u64) -> Self;
-    /// The replica is not ready yet.
+    /// The replica, or the broker, is not ready yet.
     fn not_ready(retry_after_ms: u64) -> Self;
     /// The replica serves nothing.
     fn offline(reason: Arc<OfflineReason>) -> Self;
@@ -29,7 +29,7 @@ pub(crate) trait Refusal: Sized {
         match absent {
             Absent::Deleted => Self::deleted(),
             Absent::Draining => Self::draining(),
-            Absent::Recovering => Self::not_ready(retry_after_ms),
+            Absent::Recovering | Absent::Outdated => Self::not_ready(retry_after_ms),
             Absent::Offline(reason) => Self::offline(reason),
             Absent::Awaited(leader) => Self::not_leader(leader, retry_after_ms),
         }

@@ -46,6 +46,8 @@ pub(crate) enum Absent {
     Recovering,
     /// This broker alone keeps the partition, and cannot serve it.
     Offline(Arc<OfflineReason>),
+    /// This broker has just started and knows only who led when it ended: others know who leads now.
+    Outdated,
     /// A leader is to come: an election is under way, or the one that is named has not begun to lead.
     Awaited(Option<BrokerId>),
 }
@@ -83,8 +85,22 @@ impl Route<'_> {
         let this = node.config.broker_id;
         match partition.leader {
             Some(leader) if leader != this => Leader::There(leader, partition.leader_epoch),
+            _ if self.is_outdated(partition) => Leader::Absent(Absent::Outdated),
             leader => Leader::Absent(self.own_trouble(partition, this).unwrap_or(Absent::Awaited(leader))),
         }
+    }
+
+    /// Whether the image may be too old to say who leads: until this broker has caught up with the metadata log, it is
+    /// the one of its former life. Where this broker alone keeps the partition, nobody else serves it sooner.
+    fn is_outdated(&self, partition: &PartitionImage) -> bool {
+        let this = self.node.config.broker_id;
+        !self.metadata.is_opened() && partition.members().any(|member| member != this)
+    }
+
+    /// Whether whoever asks had better ask another broker than wait here for a leader.
+    fn others_know_better(&self) -> bool {
+        let image = self.metadata.image();
+        self.in_image(&image).is_some_and(|partition| self.is_outdated(partition))
     }
 
     pub(crate) fn in_image<'i>(&self, image: &'i ClusterImage) -> Option<&'i PartitionImage> {
@@ -105,7 +121,8 @@ impl Route<'_> {
     }
 
     /// Has whoever leads do something: `here` on this broker's replica, or `there` by asking another broker. Where
-    /// nothing was done, or `again` says that it does no harm, it waits for a change and tries again, but not for ever.
+    /// nothing was done, or `again` says that it does no harm, it waits for a change and tries again, but not for ever;
+    /// and not at all while other brokers know better who leads.
     pub(crate) async fn run<T, E: Refusal>(
         &self,
         mut patience: Patience,
@@ -128,7 +145,14 @@ impl Route<'_> {
                 Leader::Absent(absent @ Absent::Awaited(_)) => E::absent(absent, retry_after_ms),
                 Leader::Absent(absent) => return Err(E::absent(absent, retry_after_ms)),
             };
-            if !(again(&error) || error.is_not_leading()) || !patience.wait(self).await {
+            if !(again(&error) || error.is_not_leading()) {
+                return Err(error);
+            }
+            if self.others_know_better() {
+                let is_refused = error.is_not_leading();
+                return Err(if is_refused { E::absent(Absent::Outdated, retry_after_ms) } else { error });
+            }
+            if !patience.wait(self).await {
                 return Err(error);
             }
         }

@@ -10,7 +10,9 @@ use pubg1_transport::{Handler, Peer, Request, Response};
 use super::{Services, kind, not_understood, respond, sealed, unknown};
 use crate::{
     controller::{self, FenceBatch},
-    forward, group_coordinator, partition, replicator, streams,
+    forward, group_coordinator, partition,
+    raft::wire::{KIND_APPEND, KIND_SNAPSHOT},
+    replicator, streams,
 };
 
 /// How long a fence waits for the image that it is about.
@@ -63,6 +65,11 @@ impl Dispatcher {
             tracing::warn!(broker = %peer.broker_id, kind, "a request was damaged on its way");
             return unknown();
         };
+        if !matches!(kind, KIND_APPEND | KIND_SNAPSHOT) {
+            // It may just be back: then it waits for what this one, if it leads, has to send it, and this one may have
+            // found its port closed a moment ago. A leader says the other two, all the time, and waits for nothing.
+            self.services.node.rpc.wake(peer.broker_id);
+        }
         respond(kind, &()).with_payload(sealed::seal(self.services.metadata.answer(kind, body).await))
     }
 

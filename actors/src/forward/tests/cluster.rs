@@ -1,43 +1,50 @@
 //! Three brokers in one process, over real sockets: a client may ask any of them.
 
-use std::{net::TcpListener, time::Duration};
+use std::{cell::Cell, net::TcpListener, sync::Arc, time::Duration};
 
-use pubg1_model::{BrokerId, PartitionId, ProducerId, TopicPartition, topic::TopicConfig};
+use pubg1_model::{BrokerId, PartitionId, ProducerId, TopicPartition, cluster::ClusterImage, topic::TopicConfig};
 use tempfile::TempDir;
 
 use crate::{
     Acks, AppendError, AppendReply, AppendRequest, Broker, BrokerConfig, BrokerHandle, DefaultTopic, FetchError,
     NewTopic, PartitionHandle,
     fixture::*,
+    forward::{Absent, Leader, Patience, Place, Route},
+    partition::PartitionSlot,
     testing::{Fault, inject},
 };
 
 /// Three brokers that found a cluster.
 struct Three {
     brokers: Vec<BrokerHandle>,
-    _dirs: Vec<TempDir>,
+    voters: Vec<(BrokerId, String)>,
+    dirs: Vec<TempDir>,
 }
 
 impl Three {
     async fn start() -> Self {
         let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let voters: Vec<(BrokerId, String)> = (0..3).map(|id| (BrokerId(id), free())).collect();
-        let dirs: Vec<TempDir> = voters.iter().map(|_| tempfile::tempdir().unwrap()).collect();
-        let start = |((id, address), dir): (&(BrokerId, String), &TempDir)| {
-            let mut config = BrokerConfig::new(*id, dir.path(), format!("http://127.0.0.1:800{id}"));
-            config.rpc_listen = Some(address.clone());
-            config.rpc_advertised = address.clone();
-            config.voters = voters.clone();
-            config.default_topic = Some(DefaultTopic { name: topic("pubg1"), partitions: 1 });
-            config.topic_defaults.segment_bytes = 1 << 20;
-            config.partition_arbiters = 1;
-            Broker::start(config, pubg1_metrics::Metrics::new().unwrap()).unwrap()
-        };
-        let brokers: Vec<BrokerHandle> = voters.iter().zip(&dirs).map(start).collect();
-        for broker in &brokers {
+        let dirs = voters.iter().map(|_| tempfile::tempdir().unwrap()).collect();
+        let mut three = Self { brokers: Vec::new(), voters, dirs };
+        three.brokers = (0..3).map(|id| three.life(id)).collect();
+        for broker in &three.brokers {
             ready(broker).await;
         }
-        Self { brokers, _dirs: dirs }
+        three
+    }
+
+    /// Another life of a broker, on what it had.
+    fn life(&self, broker: usize) -> BrokerHandle {
+        let (id, address) = &self.voters[broker];
+        let mut config = BrokerConfig::new(*id, self.dirs[broker].path(), format!("http://127.0.0.1:800{id}"));
+        config.rpc_listen = Some(address.clone());
+        config.rpc_advertised = address.clone();
+        config.voters = self.voters.clone();
+        config.default_topic = Some(DefaultTopic { name: topic("pubg1"), partitions: 1 });
+        config.topic_defaults.segment_bytes = 1 << 20;
+        config.partition_arbiters = 1;
+        Broker::start(config, pubg1_metrics::Metrics::new().unwrap()).unwrap()
     }
 
     fn at(&self, broker: BrokerId, name: &str) -> PartitionHandle {
@@ -201,6 +208,72 @@ async fn a_partition_without_a_quorum_says_why_and_a_leadership_moves_when_told(
         matches!(error, AppendError::NotLeader { .. } | AppendError::Offline(_)) && error.is_retriable(),
         "{error}"
     );
+    three.stop().await;
+}
+
+#[actix_rt::test]
+async fn a_broker_that_is_back_keeps_nobody_waiting_until_it_knows_who_leads() {
+    let mut three = Three::start().await;
+    for (name, replicas) in [("t", 3), ("alone", 1), ("last", 3)] {
+        let replication_factor = Some(replicas);
+        let new = NewTopic { name: topic(name), partitions: Some(6), replication_factor, config: None };
+        within(three.brokers[0].create_topic(new)).await.unwrap();
+    }
+    for broker in &three.brokers {
+        let mut images = broker.services().metadata.images();
+        let is_led = |image: &Arc<ClusterImage>| {
+            let last = image.topic(&topic("last"));
+            last.is_some_and(|last| last.partitions.iter().all(|partition| partition.leader.is_some()))
+        };
+        within(images.wait_for(is_led)).await.unwrap();
+    }
+    for broker in &three.brokers {
+        broker.abort().await;
+    }
+
+    // Back alone, it cannot hear what became of what it led.
+    three.brokers[0] = three.life(0);
+    let (back, this) = (&three.brokers[0], BrokerId(0));
+    let known = || back.image().topic(&topic("alone")).is_some_and(|found| found.partitions[5].leader.is_some());
+    until(known).await;
+    let led = |name: &str, by_this: bool| {
+        let image = back.image();
+        let mut found = image.topic(&topic(name)).unwrap().numbered_partitions();
+        found.find(|(_, partition)| (partition.leader == Some(this)) == by_this).unwrap().0
+    };
+    let partition = back.partition(&topic("t"), led("t", true)).unwrap();
+    let refused = append(&partition, batch(&["x"])).await;
+    assert!(matches!(refused, Err(AppendError::NotReady { .. })), "{refused:?}");
+    let refused = within(partition.read(offset(0), 1)).await.map(drop);
+    assert!(matches!(refused, Err(FetchError::NotReady { .. })), "{refused:?}");
+
+    // Whoever it takes for the leader of another one is asked, once.
+    let services = back.services();
+    let (name, image) = (topic("t"), back.image());
+    let place = Place { topic_id: image.topic(&name).unwrap().id, partition: led("t", false) };
+    let route = Route { node: &services.node, metadata: &services.metadata, topic: &name, place };
+    let asked = Cell::new(0);
+    let here = async |_: &PartitionSlot| Ok(());
+    let there = async |_, _| {
+        asked.set(asked.get() + 1);
+        Err(AppendError::NotLeader { leader: None, retry_after_ms: 1 })
+    };
+    let refused = within(route.run(Patience::new(&services.metadata), here, there, |_| false)).await;
+    assert!(matches!(refused, Err(AppendError::NotReady { .. })), "{refused:?}");
+    assert_eq!(asked.get(), 1);
+
+    // What it alone keeps nobody else serves sooner.
+    let (name, partition) = (topic("alone"), led("alone", true));
+    let place = Place { topic_id: image.topic(&name).unwrap().id, partition };
+    let route = Route { node: &services.node, metadata: &services.metadata, topic: &name, place };
+    assert!(matches!(route.leader(), Leader::Absent(Absent::Awaited(leader)) if leader == Some(this)));
+
+    let others = [three.life(1), three.life(2)];
+    for (name, partition) in [("t", led("t", true)), ("t", led("t", false)), ("alone", partition)] {
+        let partition = back.partition(&topic(name), partition).unwrap();
+        assert_eq!(within(append_patiently(&partition, "x")).await.appended[0].base_offset, offset(0));
+    }
+    three.brokers.splice(1.., others);
     three.stop().await;
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn arrive(handle: &MetadataHandle, group: &Group) {
 
 /// Has the image catch up with what the group knew when it was asked, once.
 async fn catch_up(handle: &MetadataHandle, group: &Group) {
-    if *handle.0.opened.borrow() {
+    if handle.is_opened() {
         return;
     }
     let late = Instant::now() + LEADERLESS;
@@ -96,7 +96,7 @@ async fn be_voter(handle: &MetadataHandle, group: &Group) {
             leaderless_since = Instant::now();
         }
         let listed = is_listed(handle, &now);
-        if listed && *handle.0.opened.borrow() {
+        if listed && handle.is_opened() {
             return;
         }
         if !listed || leaderless_since.elapsed() > LEADERLESS {

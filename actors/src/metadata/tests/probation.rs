@@ -84,7 +84,7 @@ async fn a_wiped_voter_elects_nobody_who_may_lack_what_it_had_acknowledged() {
     let back = Member::start(&mesh, wiped_home, &THREE);
     // Two of three run, and yet they must not go on: the decision is on the third's disk only.
     pass(Duration::from_secs(3)).await;
-    assert!(!*back.metadata.0.opened.borrow());
+    assert!(!back.metadata.is_opened());
     assert!(behind.metadata.0.controller.borrow().is_none());
     assert!(back.metadata.0.node.obstacle.borrow().is_some());
     let home = homes.iter().find(|home| home.broker == leader_id).unwrap();
@@ -131,7 +131,7 @@ async fn a_first_start_waits_for_a_majority_of_the_others() {
     let mut members: Vec<_> = homes[..2].iter().map(|home| Member::start(&mesh, home, &THREE)).collect();
     pass(Duration::from_secs(1)).await;
     for member in &members {
-        assert!(!*member.metadata.0.opened.borrow());
+        assert!(!member.metadata.is_opened());
         let obstacle = member.metadata.0.node.obstacle.borrow().clone().unwrap();
         assert!(obstacle.contains("brokers 2"), "{obstacle}");
     }
