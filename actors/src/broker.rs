@@ -256,7 +256,7 @@ fn start_on(
         controller: controller.clone(),
         streams: StreamTasks::new(Arc::clone(&node)),
     };
-    rpc::start(services.clone(), network, &handles.transport);
+    rpc::start(services.clone(), network, &handles.transport, handles.partitions().to_vec());
     let placement = Placement::new(Arc::clone(&node), metadata.clone(), groups.clone(), handles.clone());
     handles.control.spawn(run(placement, services.clone(), data_dir.partitions()));
 

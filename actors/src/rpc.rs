@@ -25,7 +25,7 @@ use pubg1_transport::{
     TransportConfig,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, sync::oneshot, time::Instant};
 
 use crate::{
     arbiters::Place, controller::ControllerHandle, fatal::FatalError, group_coordinator::GroupCoordinatorHandle,
@@ -253,8 +253,9 @@ const FRAME_BYTES_MAX: u32 = 80 << 20;
 /// What a request or an answer may carry: a frame holds it beside its control part.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX as usize - (1 << 20);
 
-/// Starts clients and server at the transport's place. A port that cannot be had is fatal.
-pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place) {
+/// Starts clients and server at the transport's place, the clients of replicators at theirs. A port that cannot be had is
+/// fatal.
+pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place, replicators: Vec<Place>) {
     // The arbiter is stopped last, with the process's other threads.
     place.spawn(async move {
         let node = Arc::clone(&services.node);
@@ -267,7 +268,8 @@ pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place) {
         };
         let counters = Arc::new(Counters::default());
         let dispatcher = Arc::new(Dispatcher::new(services));
-        let lanes = Lanes::new(&network, &identity, &config, &counters);
+        let replicators = runtimes(&replicators).await;
+        let lanes = Lanes::new(&replicators, &network, &identity, &config, &counters);
         let started = Started { lanes, own: Arc::clone(&dispatcher) };
         node.rpc.0.started.set(started).unwrap_or_default();
         let Some(address) = node.config.rpc_listen.clone() else { return };
@@ -285,4 +287,15 @@ pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place) {
             Err(error) => node.fatal.report(FatalError::Listen { address, reason: error.to_string() }),
         }
     });
+}
+
+/// What runs the tasks of these places. Of one that has ended there is none.
+async fn runtimes(places: &[Place]) -> Vec<Handle> {
+    let mut runtimes = Vec::with_capacity(places.len());
+    for place in places {
+        let (tell, told) = oneshot::channel();
+        place.spawn(async move { tell.send(Handle::current()).map_err(drop).unwrap_or_default() });
+        runtimes.extend(told.await);
+    }
+    runtimes
 }

@@ -23,7 +23,8 @@ struct Inner<N> {
     config: TransportConfig,
     counters: Arc<Counters>,
     seed: u64,
-    runtime: Handle,
+    /// Where connections live: a peer's on the one that its number falls to.
+    homes: Vec<Handle>,
     clients: Mutex<BTreeMap<BrokerId, PeerClient>>,
 }
 
@@ -35,20 +36,38 @@ impl<N: Network> Peers<N> {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn new(network: N, identity: Identity, config: TransportConfig, counters: Arc<Counters>, seed: u64) -> Self {
-        let (runtime, clients) = (Handle::current(), Mutex::default());
-        Self { inner: Arc::new(Inner { network, identity, config, counters, seed, runtime, clients }) }
+        Self::at_homes(vec![Handle::current()], network, identity, config, counters, seed)
+    }
+
+    /// The same with connections on several runtimes, or on another one than the caller's: that of broker *n* lives on
+    /// number *n* modulo how many there are. Of none, on the caller's.
+    ///
+    /// # Panics
+    /// Without `homes`, when a client is asked for outside of a tokio runtime.
+    #[must_use]
+    pub fn at_homes(
+        homes: Vec<Handle>,
+        network: N,
+        identity: Identity,
+        config: TransportConfig,
+        counters: Arc<Counters>,
+        seed: u64,
+    ) -> Self {
+        let clients = Mutex::default();
+        Self { inner: Arc::new(Inner { network, identity, config, counters, seed, homes, clients }) }
     }
 
     /// The client of `peer` at `address`. A peer that has moved gets a new one; requests to the old address end with
     /// the last clone of the old one.
     #[must_use]
     pub fn client(&self, peer: BrokerId, address: &str) -> PeerClient {
-        let Inner { network, identity, config, counters, seed, runtime, .. } = &*self.inner;
+        let Inner { network, identity, config, counters, seed, homes, .. } = &*self.inner;
         let mut clients = self.clients();
         if let Some(client) = clients.get(&peer).filter(|client| client.address() == address) {
             return client.clone();
         }
-        let _inside = runtime.enter();
+        let home = usize::try_from(peer.0).unwrap_or_default().checked_rem(homes.len()).and_then(|at| homes.get(at));
+        let _inside = home.map(Handle::enter);
         let client = PeerClient::new(
             network.clone(),
             peer,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use pubg1_model::BrokerId;
 use pubg1_transport::{Counters, Identity, Network, PeerClient, PeerState, Peers, TransportConfig, random_seed};
+use tokio::runtime::Handle;
 
 use super::kind;
 
@@ -76,8 +77,10 @@ impl<N: Network> Clients for Peers<N> {
 pub(super) struct Lanes([Box<dyn Clients>; 3]);
 
 impl Lanes {
-    /// On the tokio runtime that this is called on.
+    /// On the tokio runtime that this is called on, but for replication: what a replicator gets would only be handed on
+    /// by another thread, so its connection lives on one of `replicators`, where the replicator itself does.
     pub(super) fn new<N: Network>(
+        replicators: &[Handle],
         network: &N,
         identity: &Identity,
         config: &TransportConfig,
@@ -85,7 +88,11 @@ impl Lanes {
     ) -> Self {
         Self(Lane::ALL.map(|lane| -> Box<dyn Clients> {
             let (config, counters) = (lane.config(config), Arc::clone(counters));
-            Box::new(Peers::new(network.clone(), identity.clone(), config, counters, random_seed()))
+            let homes = match lane {
+                Lane::Replication => replicators.to_vec(),
+                Lane::Protocol | Lane::Clients => vec![Handle::current()],
+            };
+            Box::new(Peers::at_homes(homes, network.clone(), identity.clone(), config, counters, random_seed()))
         }))
     }
 
