@@ -20,8 +20,8 @@ use crate::mapped_file::MappedFile;
 /// What is written is handed over in pieces of this.
 pub(crate) const PIECE_BYTES: usize = 4 * 1024 * 1024;
 /// How often the memory of a piece is given back. What is dirty at the first time is being written at the second, and
-/// a busy disk may need a third.
-const ROUNDS: usize = 3;
+/// a busy disk needs longer.
+const ROUNDS: usize = 4;
 
 /// A part of a log's file that is written and changes no more.
 #[derive(Clone, Debug)]
@@ -69,11 +69,11 @@ struct Round {
 }
 
 impl PageCache {
-    /// Keeps the newest `bytes_kept`, and up to half as much again of what is on its way to the disk.
+    /// Keeps the newest `bytes_kept`, and up to as much again of what is on its way to the disk.
     #[must_use]
     pub fn new(bytes_kept: u64) -> Self {
         let round = |bytes_max| Round { parts: VecDeque::new(), bytes: 0, bytes_max };
-        Self { rounds: [round(bytes_kept), round(bytes_kept / 4), round(bytes_kept / 4)] }
+        Self { rounds: [bytes_kept, bytes_kept / 4, bytes_kept / 4, bytes_kept / 2].map(round) }
     }
 
     /// Takes in what was written, and gives back the memory of what is too much now. Blocks while a disk has more to
