@@ -28,7 +28,7 @@ def wait_until(what, condition, seconds=START_SECONDS):
     while time.monotonic() < end:
         try:
             found = condition()
-        except (OSError, ValueError, KeyError, subprocess.SubprocessError):
+        except (OSError, ValueError, LookupError, subprocess.SubprocessError):
             found = None
         if found:
             return found

@@ -143,6 +143,7 @@ impl Running {
         }
         node.sources.end();
         node.sessions.end();
+        node.written_pages.end();
         blocking.into_iter().flatten().for_each(BlockingThreads::finish);
         node.states.close(in_order);
         for slot in node.table.slots() {
@@ -159,8 +160,7 @@ impl Running {
         let (stopped, done) = tokio::sync::oneshot::channel();
         #[cfg(any(test, feature = "testing"))]
         if self.threads.is_none() {
-            let (states, pages) = (node.states.writer(), node.written_pages.thread());
-            for pool in [&node.flushers, &node.workers, &node.cleaner, &node.metadata, states, pages] {
+            for pool in [&node.flushers, &node.workers, &node.cleaner, &node.metadata, node.states.writer()] {
                 pool.abandon();
             }
             self.finish(node, in_order);

@@ -1,7 +1,8 @@
 //! Threads for blocking work, so that no arbiter ever waits for a disk.
 //!
 //! Three pools of the same make: the *flushers* run `fsync` and nothing else, the *workers* open, close and
-//! remove logs and search them, the *cleaner* compacts. Their queues are bounded by construction or by
+//! remove logs and search them, the *cleaner* compacts. (A few single threads are pools as well: what they do has
+//! an order.) Their queues are bounded by construction or by
 //! permits: a partition has at most one flush and one piece of slow work outstanding, and what it appends
 //! meanwhile is covered by its next flush.
 //!
@@ -172,6 +173,17 @@ impl BlockingPool {
         }
     }
 
+    /// Nothing that is queued runs any more, and what it holds is let go: it is not needed, or the machine of a simulation
+    /// has crashed.
+    pub(crate) fn abandon(&self) {
+        let abandoned = {
+            let mut queue = self.0.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.jobs)
+        };
+        drop(abandoned);
+    }
+
     /// Runs `work` on the pool and waits for it; `None` when it panicked or the pool is closed.
     pub(crate) async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
         let (done, result) = oneshot::channel();
@@ -189,16 +201,6 @@ impl BlockingPool {
     pub(crate) fn simulated(fatal: &Fatal) -> Self {
         let queue = Queue { others_max: usize::MAX, ..Queue::default() };
         Self(Arc::new(Shared { queue: Mutex::new(queue), simulated: Some(fatal.clone()), ..Shared::default() }))
-    }
-
-    /// The machine has crashed: nothing that is queued runs any more, and what it holds is let go.
-    pub(crate) fn abandon(&self) {
-        let abandoned = {
-            let mut queue = self.0.lock();
-            queue.closed = true;
-            std::mem::take(&mut queue.jobs)
-        };
-        drop(abandoned);
     }
 
     fn pop(&self) -> Option<Job> {

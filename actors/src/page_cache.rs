@@ -19,10 +19,9 @@ impl WrittenPages {
         Self { cache: bytes_kept.map(|bytes| Arc::new(Mutex::new(PageCache::new(bytes)))), thread }
     }
 
-    /// The thread behind it.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) const fn thread(&self) -> &BlockingPool {
-        &self.thread
+    /// Lets the rest be: the process ends, and its memory with it.
+    pub(crate) fn end(&self) {
+        self.thread.abandon();
     }
 
     /// Takes note of what was written, and lets older pages go on a thread of its own.

@@ -135,7 +135,9 @@ impl ActiveSegment {
     ) -> Self {
         let maps = [&log, &index, &time_index].map(|writer| Arc::clone(writer.mapped()));
         let segment = Segment::new(base, paths, maps, indexer.largest_timestamp_ms(), last_append_ms);
-        Self { segment: Arc::new(segment), log, index, time_index, indexer, first_append_ms, taken: 0 }
+        // What was there before is nobody's newest.
+        let taken = log.len() - log.len() % PIECE_BYTES;
+        Self { segment: Arc::new(segment), log, index, time_index, indexer, first_append_ms, taken }
     }
 
     /// The indexer of a segment that recovery has just read, which knows more than the indexes do.
@@ -209,6 +211,18 @@ impl ActiveSegment {
         }
         self.indexer = indexer;
         Ok(())
+    }
+
+    /// From which offset on its memory was not given back; `None` where the index does not tell.
+    pub(crate) fn kept_from(&self) -> Option<Offset> {
+        let base = self.segment.base;
+        match self.log.mapped().released() {
+            0 => Some(base),
+            released => {
+                let entry = offset_index::at_or_above_position(self.index.mapped().bytes(), released as u64)?;
+                Some(base.plus(u64::from(entry.relative_offset)))
+            }
+        }
     }
 
     /// The log's bytes that were written since this was last asked, in whole pieces, or all of them when it is `whole`.

@@ -237,6 +237,7 @@ impl PendingFlush {
                 file.file().set_modified(modified)?;
                 file.file().sync_all()
             })?;
+            file.note_flushed();
         }
         let (offset, bytes) = &rolled.snapshot;
         match producer_snapshot::write(&*shared.disk, &shared.dir, *offset, bytes) {

@@ -13,8 +13,11 @@
 //!    ([`SealedFile::cut`]); everything shorter is written as a new file and renamed over the name,
 //!    which leaves the old one to those who still read it.
 //!
-//! What remains is the disk failing under a page that has to be read again. The kernel can report
-//! that only by SIGBUS, which ends the process; recovery reads with system calls and gets an error.
+//! What remains is the disk failing. Under a page that has to be read again the kernel can report
+//! it only by SIGBUS, which ends the process; recovery reads with system calls and gets an error.
+//! A page that could not be written counts as clean, and once its memory is given back it reads as
+//! what the disk had before, until the next flush reports the failure and ends the process: so what
+//! was given back before it was flushed is read with its checksums ([`MappedFile::is_unsure`]).
 #![allow(unsafe_code, reason = "the one place where mapped memory becomes slices")]
 
 use std::{
@@ -58,7 +61,7 @@ pub(crate) struct MappedFile {
     map: MmapRaw,
     /// Bytes that readers may look at. Never more than the map has, and it never moves back.
     published: AtomicUsize,
-    /// How far a flush has come; it only tells the writer how far ahead it may prepare.
+    /// How far a flush has come.
     flushed: AtomicUsize,
     /// What lies below is probably not in the page cache.
     released: AtomicUsize,
@@ -134,19 +137,32 @@ impl MappedFile {
         // A page that is mapped would be kept.
         // SAFETY: the map is shared and backed by a file, so this takes away entries of the page table and no byte:
         // what was written through them counts as the file's, and who touches the range again, also through a slice
-        // that exists, finds the same bytes in the page cache or on disk (the range is published: rule 1).
+        // that exists, finds the same bytes in the page cache or on disk (the range is published: rule 1), unless the
+        // disk fails, of which the module's head speaks.
         unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, end - range.start) }?;
         Ok(rustix::fs::fadvise(file, range.start as u64, Some(bytes), rustix::fs::Advice::DontNeed)?)
     }
 
-    /// Has the range read from disk in one go, without waiting, if it may not be in memory: touching it costs a read
-    /// for every few pages otherwise.
+    /// Has the range read from disk in one go, and waits for it, if it may not be in memory: touching it costs a read
+    /// for every few pages otherwise, and whoever is handed the bytes may not be one who can wait.
     pub(crate) fn read_ahead(&self, range: Range<usize>) {
         let end = range.end.min(self.len());
-        if range.start < end && range.start < self.released.load(Ordering::Relaxed) {
-            // Only a hint.
-            self.map.advise_range(Advice::WillNeed, range.start, end - range.start).unwrap_or_default();
+        if range.start < end && range.start < self.released() {
+            for advice in [Advice::WillNeed, Advice::PopulateRead] {
+                // Only a hint, which older kernels do not know.
+                self.map.advise_range(advice, range.start, end - range.start).unwrap_or_default();
+            }
         }
+    }
+
+    /// Below it the memory was given back, as far as anybody has tried.
+    pub(crate) fn released(&self) -> usize {
+        self.released.load(Ordering::Relaxed)
+    }
+
+    /// Whether some of the range was given back before it was known to be on disk.
+    pub(crate) fn is_unsure(&self, range: Range<usize>) -> bool {
+        range.start < self.released() && range.end > self.flushed.load(Ordering::Relaxed)
     }
 }
 
@@ -184,7 +200,8 @@ impl MapWriter {
     fn map(disk: &Arc<dyn Disk>, path: &Path, file: File, valid: usize, capacity: usize) -> io::Result<Self> {
         let capacity = capacity.max(valid).max(1).next_multiple_of(BLOCK_BYTES);
         let map = MmapOptions::new().len(capacity).map_raw(&file)?;
-        let mapped = Arc::new(MappedFile::new(map, valid, 0));
+        // What was written in an earlier life need not be in memory.
+        let mapped = Arc::new(MappedFile::new(map, valid, valid));
         // Blocks from an earlier life of the file may be holes (a sparse copy), so they are asked
         // for again, from the block that the next byte falls into.
         let allocated = valid - valid % BLOCK_BYTES;
@@ -372,6 +389,11 @@ impl SealedFile {
     /// Gives back the blocks behind the written bytes.
     pub(crate) fn cut(&self) -> io::Result<()> {
         self.file.set_len(self.mapped.len() as u64)
+    }
+
+    /// It was synced, all of it.
+    pub(crate) fn note_flushed(&self) {
+        self.mapped.flushed.fetch_max(self.mapped.len(), Ordering::Relaxed);
     }
 
     /// The file itself, for syncing and its times.

@@ -51,6 +51,13 @@ pub(crate) fn at_or_below_position(index: &[u8], position: u64) -> Option<IndexE
     last_where(index, |entry| u64::from(entry.position) <= position)
 }
 
+/// The oldest entry whose position is not below `position`.
+pub(crate) fn at_or_above_position(index: &[u8], position: u64) -> Option<IndexEntry> {
+    let entries = entries(index);
+    let before = entries.partition_point(|entry| u64::from(IndexEntry::decode(entry).position) < position);
+    entries.get(before).map(IndexEntry::decode)
+}
+
 /// The newest entry.
 pub(crate) fn last(index: &[u8]) -> Option<IndexEntry> {
     entries(index).last().map(IndexEntry::decode)
@@ -90,6 +97,9 @@ mod tests {
         assert_eq!(at_or_below_offset(&index, u64::MAX).map(|entry| entry.position), Some(9000));
         assert_eq!(at_or_below_position(&index, 8999).map(|entry| entry.relative_offset), Some(19));
         assert_eq!(at_or_below_position(&index, 99), None);
+        assert_eq!(at_or_above_position(&index, 101).map(|entry| entry.relative_offset), Some(19));
+        assert_eq!(at_or_above_position(&index, 9000).map(|entry| entry.relative_offset), Some(29));
+        assert_eq!(at_or_above_position(&index, 9001), None);
         assert_eq!(last(&[]), None);
         assert!(is_sorted(&index) && is_sorted(&[]));
         assert!(!is_sorted(&index[..20]), "half an entry");
@@ -110,6 +120,7 @@ mod tests {
         fn arbitrary_bytes_are_harmless(bytes: Vec<u8>, offset: u64) {
             at_or_below_offset(&bytes, offset);
             at_or_below_position(&bytes, offset);
+            at_or_above_position(&bytes, offset);
             is_sorted(&bytes);
         }
     }

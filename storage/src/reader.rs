@@ -15,6 +15,9 @@ use crate::{
 /// Decompressed records of one batch are never more than this while a timestamp is searched for.
 const DECODED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// The most that is read from disk ahead of one answer.
+const READ_AHEAD_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Reads a log while it is written, cut and cleaned. Cheap to clone; holds no lock while it reads
 /// and keeps nothing from being deleted: what it handed out stays readable all the same.
 #[derive(Clone, Debug)]
@@ -85,7 +88,7 @@ impl LogReader {
                 Run::Exhausted => {}
                 Run::Limited => break,
                 Run::Found { start, end, next_offset, is_last } => {
-                    let (good, damage) = if segment.is_verified() {
+                    let (good, damage) = if segment.is_verified() && !segment.log.is_unsure(start..end) {
                         ((end, next_offset), None)
                     } else {
                         good_part(segment, start, end, slice.next_offset)
@@ -145,7 +148,8 @@ fn first_segment(segments: &SegmentList, offset: Offset) -> usize {
 
 fn run(segment: &Segment, from: Offset, below: Offset, max_bytes: usize, is_first: bool) -> Result<Run, Damage> {
     let Some(first) = segment.locate(from)? else { return Ok(Run::Exhausted) };
-    segment.log.read_ahead(first.position..first.end().max(first.position.saturating_add(max_bytes)));
+    let ahead = first.position.saturating_add(max_bytes.min(READ_AHEAD_BYTES_MAX));
+    segment.log.read_ahead(first.position..first.end().max(ahead));
     let too_large = first.header.total_bytes() > max_bytes;
     if first.last_offset >= below || (too_large && !is_first) {
         return Ok(Run::Limited);

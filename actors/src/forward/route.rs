@@ -78,7 +78,11 @@ impl Route<'_> {
     fn leader_elsewhere(&self) -> Leader {
         let node = self.node;
         let image = self.metadata.image();
-        let Some(partition) = self.in_image(&image) else { return Leader::Absent(Absent::Deleted) };
+        let Some(partition) = self.in_image(&image) else {
+            // It may have been created while this broker was away.
+            let is_current = self.metadata.is_opened();
+            return Leader::Absent(if is_current { Absent::Deleted } else { Absent::Outdated });
+        };
         if node.is_draining() {
             return Leader::Absent(Absent::Draining);
         }

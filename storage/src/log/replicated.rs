@@ -150,9 +150,10 @@ impl PartitionLog {
         sync_dir(&*self.disk, &self.dir).map_err(StorageError::io("sync directory", &self.dir))
     }
 
-    /// Where the segment begins that is appended to: what lies above it was written a short while ago.
+    /// What lies above it was written a short while ago, and is in memory: the part of the segment that is appended to
+    /// which was not given back.
     #[must_use]
     pub fn recent_from(&self) -> Offset {
-        self.active.as_ref().map_or(self.log_end, |active: &ActiveSegment| active.segment().base)
+        self.active.as_ref().and_then(ActiveSegment::kept_from).unwrap_or(self.log_end)
     }
 }
