@@ -1,10 +1,9 @@
 //! Threads for blocking work, so that no arbiter ever waits for a disk.
 //!
 //! Three pools of the same make: the *flushers* run `fsync` and nothing else, the *workers* open, close and
-//! remove logs and search them, the *cleaner* compacts. (A few single threads are pools as well: what they do has
-//! an order.) Their queues are bounded by construction or by
+//! remove logs and search them, the *cleaner* compacts. Their queues are bounded by construction or by
 //! permits: a partition has at most one flush and one piece of slow work outstanding, and what it appends
-//! meanwhile is covered by its next flush.
+//! meanwhile is covered by its next flush. Single threads whose work has an order are pools as well.
 //!
 //! What a pool does is done in the order of its [`Urgency`]: an election waits for no client's read and for no log that
 //! is opened, and one of the workers is kept for it.

@@ -9,7 +9,7 @@ use rustix::{
 };
 
 use super::fixtures::{EPOCH, batch, flush, open};
-use crate::{PageCache, Written, page_cache::PIECE_BYTES};
+use crate::{PageCache, PartitionLog, Written, page_cache::PIECE_BYTES};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -28,9 +28,18 @@ fn is_in_memory(path: &Path, at: u64, expected: bool) -> bool {
     }
 }
 
+/// A log with so much in it, in one segment, of which nothing was flushed.
+fn eight_mebibytes(dir: &Path) -> PartitionLog {
+    let (mut log, _) = open(dir, &TopicConfig::default());
+    for at in 0..16 {
+        log.append(&batch(8, 64 * 1024, at), EPOCH, 0).unwrap();
+    }
+    log
+}
+
 #[test]
 fn the_oldest_pages_are_given_back_and_everything_stays_readable() {
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
     if statfs(dir.path()).unwrap().f_type == TMPFS {
         eprintln!("SKIPPED: a file system in memory has nowhere else to keep its pages");
         return;
@@ -68,11 +77,8 @@ fn the_oldest_pages_are_given_back_and_everything_stays_readable() {
 
 #[test]
 fn a_slice_outlives_that_its_pages_are_given_back() {
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let (mut log, _) = open(dir.path(), &TopicConfig::default());
-    for at in 0..16 {
-        log.append(&batch(8, 64 * 1024, at), EPOCH, 0).unwrap();
-    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = eight_mebibytes(dir.path());
     let held = log.reader().read(Offset::ZERO, Offset::MAX, usize::MAX).unwrap().runs.concat();
     let slice = log.reader().read(Offset::ZERO, Offset::MAX, usize::MAX).unwrap();
     let written: Vec<Written> = log.take_written().collect();
@@ -87,8 +93,16 @@ fn a_slice_outlives_that_its_pages_are_given_back() {
 }
 
 #[test]
+fn what_an_earlier_life_has_written_is_nobodys_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    eight_mebibytes(dir.path()).close().unwrap();
+    let (mut log, _) = open(dir.path(), &TopicConfig::default());
+    assert_eq!(log.take_written().len(), 0);
+}
+
+#[test]
 fn what_is_recent_was_not_given_back() {
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let (mut log, _) = open(dir.path(), &TopicConfig::default());
     let mut cache = PageCache::new(8 * MIB);
     assert_eq!(log.recent_from(), Offset::ZERO);
@@ -103,11 +117,8 @@ fn what_is_recent_was_not_given_back() {
 
 #[test]
 fn what_was_given_back_before_it_was_on_disk_is_not_trusted() {
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let (mut log, _) = open(dir.path(), &TopicConfig::default());
-    for at in 0..16 {
-        log.append(&batch(8, 64 * 1024, at), EPOCH, 0).unwrap();
-    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = eight_mebibytes(dir.path());
     // What a disk that failed has instead.
     let lost = |at: u64| {
         let file = std::fs::OpenOptions::new().write(true).open(dir.path().join(format!("{:020}.log", 0))).unwrap();
@@ -124,11 +135,8 @@ fn what_was_given_back_before_it_was_on_disk_is_not_trusted() {
 
 #[test]
 fn a_segment_that_is_gone_is_no_error() {
-    let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-    let (mut log, _) = open(dir.path(), &TopicConfig::default());
-    for at in 0..16 {
-        log.append(&batch(8, 64 * 1024, at), EPOCH, 0).unwrap();
-    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = eight_mebibytes(dir.path());
     let written: Vec<Written> = log.take_written().collect();
     assert!(!written.is_empty());
     log.restart_at(Offset::new(7)).unwrap();
