@@ -2,7 +2,11 @@
 
 use std::{cell::Cell, net::TcpListener, sync::Arc, time::Duration};
 
-use pubg1_model::{BrokerId, PartitionId, ProducerId, TopicPartition, cluster::ClusterImage, topic::TopicConfig};
+use pubg1_model::{
+    BrokerId, PartitionId, ProducerId, TopicPartition,
+    cluster::{ClusterImage, PartitionImage},
+    topic::TopicConfig,
+};
 use tempfile::TempDir;
 
 use crate::{
@@ -66,6 +70,19 @@ impl Three {
             within(images.wait_for(|image| image.topic_by_id(image.topics[&topic(name)].id).is_some())).await.unwrap();
         }
         leader
+    }
+
+    /// Moves a leadership, if that broker does not have it.
+    async fn led_by(&self, name: &str, partition: PartitionId, to: BrokerId) -> PartitionImage {
+        loop {
+            match self.brokers[0].move_leader(&topic(name), partition, to).await {
+                // It has to be in sync first, which a new partition's replicas are in a moment.
+                Err(error) => drop(error),
+                Ok(placed) if placed.leader == Some(to) => return placed,
+                Ok(_) => {}
+            }
+            tokio::task::yield_now().await;
+        }
     }
 
     fn others(&self, than: BrokerId) -> Vec<BrokerId> {
@@ -183,18 +200,7 @@ async fn a_partition_without_a_quorum_says_why_and_a_leadership_moves_when_told(
     let three = Three::start().await;
     let leader = three.create("t").await;
     let to = three.others(leader)[0];
-    let moved = async {
-        loop {
-            match three.brokers[0].move_leader(&topic("t"), PartitionId(0), to).await {
-                // It has to be in sync first, which a new partition's replicas are in a moment.
-                Err(error) => drop(error),
-                Ok(placed) if placed.leader == Some(to) => return placed,
-                Ok(_) => {}
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    let placed = within(moved).await;
+    let placed = within(three.led_by("t", PartitionId(0), to)).await;
     let reply = append_patiently(&three.at(leader, "t"), "x").await;
     assert_eq!((reply.leader, reply.leader_epoch), (to, placed.leader_epoch));
 
@@ -214,11 +220,18 @@ async fn a_partition_without_a_quorum_says_why_and_a_leadership_moves_when_told(
 #[actix_rt::test]
 async fn a_broker_that_is_back_keeps_nobody_waiting_until_it_knows_who_leads() {
     let mut three = Three::start().await;
-    for (name, replicas) in [("t", 3), ("alone", 1), ("last", 3)] {
+    let create = async |name: &str, replicas| {
         let replication_factor = Some(replicas);
-        let new = NewTopic { name: topic(name), partitions: Some(6), replication_factor, config: None };
+        let new = NewTopic { name: topic(name), partitions: Some(3), replication_factor, config: None };
         within(three.brokers[0].create_topic(new)).await.unwrap();
+    };
+    create("t", 3).await;
+    // A broker that was not there in time leads none of a new topic's partitions.
+    for broker in 0..3 {
+        within(three.led_by("t", PartitionId(broker), BrokerId(broker))).await;
     }
+    create("alone", 1).await;
+    create("last", 3).await;
     for broker in &three.brokers {
         let mut images = broker.services().metadata.images();
         let is_led = |image: &Arc<ClusterImage>| {
@@ -234,14 +247,16 @@ async fn a_broker_that_is_back_keeps_nobody_waiting_until_it_knows_who_leads() {
     // Back alone, it cannot hear what became of what it led.
     three.brokers[0] = three.life(0);
     let (back, this) = (&three.brokers[0], BrokerId(0));
-    let known = || back.image().topic(&topic("alone")).is_some_and(|found| found.partitions[5].leader.is_some());
+    let known = || back.image().topic(&topic("alone")).is_some_and(|found| found.partitions[2].leader.is_some());
     until(known).await;
     let led = |name: &str, by_this: bool| {
         let image = back.image();
         let mut found = image.topic(&topic(name)).unwrap().numbered_partitions();
         found.find(|(_, partition)| (partition.leader == Some(this)) == by_this).unwrap().0
     };
-    let partition = back.partition(&topic("t"), led("t", true)).unwrap();
+    // As it knows them now: others may lead as soon as the others are back.
+    let (led_here, led_away, alone) = (led("t", true), led("t", false), led("alone", true));
+    let partition = back.partition(&topic("t"), led_here).unwrap();
     let refused = append(&partition, batch(&["x"])).await;
     assert!(matches!(refused, Err(AppendError::NotReady { .. })), "{refused:?}");
     let refused = within(partition.read(offset(0), 1)).await.map(drop);
@@ -250,7 +265,7 @@ async fn a_broker_that_is_back_keeps_nobody_waiting_until_it_knows_who_leads() {
     // Whoever it takes for the leader of another one is asked, once.
     let services = back.services();
     let (name, image) = (topic("t"), back.image());
-    let place = Place { topic_id: image.topic(&name).unwrap().id, partition: led("t", false) };
+    let place = Place { topic_id: image.topic(&name).unwrap().id, partition: led_away };
     let route = Route { node: &services.node, metadata: &services.metadata, topic: &name, place };
     let asked = Cell::new(0);
     let here = async |_: &PartitionSlot| Ok(());
@@ -263,13 +278,13 @@ async fn a_broker_that_is_back_keeps_nobody_waiting_until_it_knows_who_leads() {
     assert_eq!(asked.get(), 1);
 
     // What it alone keeps nobody else serves sooner.
-    let (name, partition) = (topic("alone"), led("alone", true));
-    let place = Place { topic_id: image.topic(&name).unwrap().id, partition };
+    let name = topic("alone");
+    let place = Place { topic_id: image.topic(&name).unwrap().id, partition: alone };
     let route = Route { node: &services.node, metadata: &services.metadata, topic: &name, place };
     assert!(matches!(route.leader(), Leader::Absent(Absent::Awaited(leader)) if leader == Some(this)));
 
     let others = [three.life(1), three.life(2)];
-    for (name, partition) in [("t", led("t", true)), ("t", led("t", false)), ("alone", partition)] {
+    for (name, partition) in [("t", led_here), ("t", led_away), ("alone", alone)] {
         let partition = back.partition(&topic(name), partition).unwrap();
         assert_eq!(within(append_patiently(&partition, "x")).await.appended[0].base_offset, offset(0));
     }
