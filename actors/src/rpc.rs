@@ -253,9 +253,9 @@ const FRAME_BYTES_MAX: u32 = 80 << 20;
 /// What a request or an answer may carry: a frame holds it beside its control part.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX as usize - (1 << 20);
 
-/// Starts clients and server at the transport's place, the clients of replicators at theirs. A port that cannot be had is
-/// fatal.
-pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place, replicators: Vec<Place>) {
+/// Starts clients and server at the transport's place; connections for replication live, at both ends, where partitions
+/// do. A port that cannot be had is fatal.
+pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place, partitions: Vec<Place>) {
     // The arbiter is stopped last, with the process's other threads.
     place.spawn(async move {
         let node = Arc::clone(&services.node);
@@ -267,9 +267,9 @@ pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place, r
             ..TransportConfig::default()
         };
         let counters = Arc::new(Counters::default());
-        let dispatcher = Arc::new(Dispatcher::new(services));
-        let replicators = runtimes(&replicators).await;
-        let lanes = Lanes::new(&replicators, &network, &identity, &config, &counters);
+        let partitions = runtimes(&partitions).await;
+        let lanes = Lanes::new(&partitions, &network, &identity, &config, &counters);
+        let dispatcher = Arc::new(Dispatcher::new(services, partitions));
         let started = Started { lanes, own: Arc::clone(&dispatcher) };
         node.rpc.0.started.set(started).unwrap_or_default();
         let Some(address) = node.config.rpc_listen.clone() else { return };

@@ -28,6 +28,9 @@ pub struct TransportConfig {
     pub connections_max: u32,
     /// Waits between attempts to connect.
     pub backoff: Backoff,
+    /// Which of several connections to one peer a client's is, as the brokers number them. The server is told, and may
+    /// serve each at another place: see [`crate::Handler::home`].
+    pub lane: u8,
 }
 
 impl Default for TransportConfig {
@@ -43,6 +46,7 @@ impl Default for TransportConfig {
             write_stall_after: Duration::from_secs(10),
             connections_max: 256,
             backoff: Backoff { base: Duration::from_millis(50), max: Duration::from_secs(1) },
+            lane: 0,
         }
     }
 }

@@ -100,6 +100,21 @@ impl<'a, R: AsyncRead + Unpin> FrameReader<'a, R> {
         Self { stream, decoder: FrameDecoder::new(HANDSHAKE_BYTES_MAX), activity, counters, reads: 0 }
     }
 
+    /// Goes on with a stream where another reader of it ended.
+    pub(crate) const fn resume(
+        stream: R,
+        decoder: FrameDecoder,
+        activity: &'a Activity,
+        counters: &'a Counters,
+    ) -> Self {
+        Self { stream, decoder, activity, counters, reads: 0 }
+    }
+
+    /// The stream, and what was read of it beyond the last frame.
+    pub(crate) fn into_parts(self) -> (R, FrameDecoder) {
+        (self.stream, self.decoder)
+    }
+
     pub(crate) fn set_frame_bytes_max(&mut self, frame_bytes_max: u32) {
         self.decoder.set_frame_bytes_max(frame_bytes_max);
     }

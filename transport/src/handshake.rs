@@ -147,6 +147,8 @@ pub(crate) struct Agreed {
     pub(crate) peer_frame_bytes_max: u32,
     pub(crate) window_requests: u32,
     pub(crate) window_bytes: u32,
+    /// The client's [`TransportConfig::lane`].
+    pub(crate) lane: u8,
 }
 
 /// The client's side.
@@ -167,7 +169,8 @@ pub(crate) async fn greet<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         expected_peer,
         frame_bytes_max: config.frame_bytes_max,
     };
-    write(writer, KIND_HELLO, &hello).await?;
+    // The lane stands behind what a broker without lanes reads.
+    write(writer, KIND_HELLO, &(hello, config.lane)).await?;
     let answer = read(reader).await?;
     match answer.body_kind {
         KIND_REFUSAL => return Err(HandshakeError::Refused(parse(&answer.control)?)),
@@ -188,6 +191,7 @@ pub(crate) async fn greet<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         peer_frame_bytes_max: welcome.frame_bytes_max.max(HANDSHAKE_BYTES_MAX),
         window_requests: welcome.window_requests.clamp(1, config.window_requests),
         window_bytes: welcome.window_bytes.clamp(1, config.window_bytes),
+        lane: config.lane,
     })
 }
 
@@ -208,7 +212,9 @@ pub(crate) async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     if version_max < VERSIONS.0 || version_min > VERSIONS.1 {
         return refuse(writer, HandshakeRefusal::UnknownVersion { min: VERSIONS.0, max: VERSIONS.1 }).await;
     }
-    let hello: Hello = parse(&first.control)?;
+    let (hello, added): (Hello, &[u8]) = parse_first(&first.control)?;
+    // A broker without lanes tells none.
+    let lane = added.first().copied().unwrap_or_default();
     if hello.cluster_id != identity.cluster_id {
         return refuse(writer, HandshakeRefusal::WrongCluster).await;
     }
@@ -234,6 +240,7 @@ pub(crate) async fn receive<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         peer_frame_bytes_max: hello.frame_bytes_max.max(HANDSHAKE_BYTES_MAX),
         window_requests: config.window_requests,
         window_bytes: config.window_bytes,
+        lane,
     })
 }
 
@@ -264,9 +271,12 @@ async fn read<R: AsyncRead + Unpin>(reader: &mut FrameReader<'_, R>) -> Result<F
 
 /// The value at the start of `control`; what follows belongs to a later version.
 fn parse<T: serde::de::DeserializeOwned>(control: &Bytes) -> Result<T, HandshakeError> {
-    postcard::take_from_bytes(control)
-        .map(|(value, _)| value)
-        .map_err(|error| HandshakeError::NotUnderstood(error.to_string()))
+    parse_first(control).map(|(value, _)| value)
+}
+
+/// The same with what follows.
+fn parse_first<T: serde::de::DeserializeOwned>(control: &Bytes) -> Result<(T, &[u8]), HandshakeError> {
+    postcard::take_from_bytes(control).map_err(|error| HandshakeError::NotUnderstood(error.to_string()))
 }
 
 #[cfg(test)]

@@ -37,6 +37,15 @@ pub trait Listener: Send + 'static {
     /// # Errors
     /// What the operating system says.
     fn local_address(&self) -> io::Result<SocketAddr>;
+
+    /// A connection that was accepted on another tokio runtime becomes one of the runtime this is called on: it is that
+    /// one's thread that is woken when bytes come. By default nothing has to be done for it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn settle(stream: Self::Stream) -> io::Result<Self::Stream> {
+        Ok(stream)
+    }
 }
 
 /// TCP of the operating system, without Nagle's delay: frames are already gathered before they are written.
@@ -73,5 +82,9 @@ impl Listener for TokioListener {
 
     fn local_address(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
+    }
+
+    fn settle(stream: TcpStream) -> io::Result<TcpStream> {
+        TcpStream::from_std(stream.into_std()?)
     }
 }

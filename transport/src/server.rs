@@ -12,6 +12,7 @@ use std::{
 
 use pubg1_model::BrokerId;
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Instant, timeout_at},
 };
@@ -42,6 +43,12 @@ pub trait Handler: Send + Sync + 'static {
     /// The answer to `request`. A panic is answered with a refusal and harms nobody else.
     fn handle(&self, peer: Peer, request: Request) -> impl Future<Output = Response> + Send;
 
+    /// Where a connection of `peer` is served, by its [`TransportConfig::lane`]: the tokio runtime whose thread reads its
+    /// requests and runs [`Self::handle`] for them. By default, and for `None`, the one that the server was started on.
+    fn home(&self, _peer: Peer, _lane: u8) -> Option<Handle> {
+        None
+    }
+
     /// Takes a message that wants no answer. By default the same as a request, its answer dropped.
     fn handle_one_way(&self, peer: Peer, message: Request) -> impl Future<Output = ()> + Send {
         async move { drop(self.handle(peer, message).await) }
@@ -55,6 +62,10 @@ impl<H: Handler> Handler for Arc<H> {
 
     fn handle_one_way(&self, peer: Peer, message: Request) -> impl Future<Output = ()> + Send {
         H::handle_one_way(self, peer, message)
+    }
+
+    fn home(&self, peer: Peer, lane: u8) -> Option<Handle> {
+        H::home(self, peer, lane)
     }
 }
 
@@ -92,7 +103,8 @@ struct Shared<H> {
 }
 
 impl Server {
-    /// Serves the connections that `listener` gets, on the tokio runtime this is called on.
+    /// Serves the connections that `listener` gets, on the tokio runtime this is called on, but for those that
+    /// [`Handler::home`] wants elsewhere.
     ///
     /// # Errors
     /// When the listener has no local address.
@@ -177,23 +189,31 @@ async fn accept<L: Listener, H: Handler>(listener: L, shared: Arc<Shared<H>>, sl
             tracing::warn!(%from, connections_max = shared.config.connections_max, "too many connections");
             continue;
         };
-        tokio::spawn(serve(stream, from, Arc::clone(&shared), slot));
+        tokio::spawn(serve::<L, H>(stream, from, Arc::clone(&shared), slot));
     }
 }
 
-async fn serve<S, H: Handler>(stream: S, from: SocketAddr, shared: Arc<Shared<H>>, slot: OwnedSemaphorePermit)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+async fn serve<L: Listener, H: Handler>(
+    stream: L::Stream,
+    from: SocketAddr,
+    shared: Arc<Shared<H>>,
+    slot: OwnedSemaphorePermit,
+) {
     counters::one(&shared.counters.connections_open);
     let counted = CountedConnection { shared: Arc::clone(&shared), _slot: slot };
-    let mut phase = shared.phase.clone();
-    tokio::select! {
-        biased;
-        _ = phase.wait_for(|phase| *phase == Phase::Stopped) => {}
-        () = connection::run(stream, from, shared) => {}
-    }
-    drop(counted);
+    let Some(Some(greeted)) = shared.until_stopped(connection::greet(stream, from, &shared)).await else { return };
+    let Some(home) = shared.handler.home(greeted.peer, greeted.lane()) else {
+        shared.until_stopped(connection::run(greeted, Arc::clone(&shared))).await;
+        return drop(counted);
+    };
+    // On a runtime that has ended it is dropped, and closed by that.
+    home.spawn(async move {
+        match greeted.settle::<L>() {
+            Ok(greeted) => drop(shared.until_stopped(connection::run(greeted, Arc::clone(&shared))).await),
+            Err(error) => tracing::warn!(%from, %error, "a connection could not be moved to another thread"),
+        }
+        drop(counted);
+    });
 }
 
 struct CountedConnection<H> {
@@ -208,6 +228,16 @@ impl<H> Drop for CountedConnection<H> {
 }
 
 impl<H> Shared<H> {
+    /// What a task of a connection comes to; nothing when the server is stopped before.
+    async fn until_stopped<T>(&self, task: impl Future<Output = T>) -> Option<T> {
+        let mut phase = self.phase.clone();
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase == Phase::Stopped) => None,
+            done = task => Some(done),
+        }
+    }
+
     /// Notes a connection of that broker's incarnation, until the returned guard is dropped.
     fn enter(self: &Arc<Self>, peer: Peer) -> Present<H> {
         let mut incarnations = self.incarnations.lock().unwrap_or_else(PoisonError::into_inner);

@@ -482,3 +482,60 @@ async fn requests_come_from_any_thread() {
     }
     assert_eq!(served.counters.snapshot().connections_open, 1);
 }
+
+/// Answers with the name of the thread that runs it; connections of lane 1 have a home.
+struct AtHome(tokio::runtime::Handle);
+
+impl Handler for AtHome {
+    async fn handle(&self, _peer: Peer, request: Request) -> Response {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        Response { kind: request.kind, control: request.control, payload: Bytes::from(thread).into() }
+    }
+
+    fn home(&self, _peer: Peer, lane: u8) -> Option<tokio::runtime::Handle> {
+        (lane == 1).then(|| self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_served_where_its_lane_has_its_home() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let home = std::thread::Builder::new().name("home".to_owned());
+    let home = home.spawn(move || runtime.block_on(ended).unwrap_or_default()).unwrap();
+
+    let counters = Arc::<Counters>::default();
+    let listener = TokioNetwork.bind("127.0.0.1:0").await.unwrap();
+    let counted = Arc::clone(&counters);
+    let server = Server::start(listener, AtHome(handle), identity(SERVER, 1), config(), counted).unwrap();
+    let address = server.local_address().to_string();
+    let client = |lane| {
+        let config = TransportConfig { lane, ..config() };
+        PeerClient::new(TokioNetwork, SERVER, &*address, identity(BrokerId(1), 1), config, Arc::default(), 1)
+    };
+    let (here, there) = (client(0), client(1));
+    let asked = async |client: &PeerClient| client.request(request(ECHO, b""), deadline()).await.unwrap().payload;
+    for _ in 0..3 {
+        assert_ne!(asked(&here).await.into_bytes(), "home");
+        assert_eq!(asked(&there).await.into_bytes(), "home");
+    }
+    assert_eq!(server.connections(), 2);
+
+    // Without its home a connection ends, and one that comes later; the others and the server go on.
+    let mut state = there.state();
+    drop(end);
+    soon(tokio::task::spawn_blocking(|| home.join().unwrap())).await.unwrap();
+    soon(state.wait_for(|state| !matches!(state, PeerState::Connected { .. }))).await.unwrap();
+    there.connect();
+    soon(async {
+        while server.connections() != 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_ne!(asked(&here).await.into_bytes(), "home");
+    drop(there);
+    let drained = server.drain(deadline()).await;
+    assert_eq!((drained.connections_cut, counters.snapshot().connections_open), (0, 0));
+}

@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
-use pubg1_transport::{Handler, Peer, Request, Response};
+use pubg1_transport::{Handler, Peer, Request, Response, home_of};
+use tokio::runtime::Handle;
 
-use super::{Services, kind, not_understood, respond, sealed, unknown};
+use super::{Services, kind, lanes::Lane, not_understood, respond, sealed, unknown};
 use crate::{
     controller::{self, FenceBatch},
     forward, group_coordinator, partition,
@@ -21,11 +22,13 @@ const IMAGE_PATIENCE: Duration = Duration::from_secs(1);
 /// Answers the requests of other brokers, and those of this one to itself.
 pub(crate) struct Dispatcher {
     services: Services,
+    /// Where partitions run.
+    partitions: Vec<Handle>,
 }
 
 impl Dispatcher {
-    pub(super) const fn new(services: Services) -> Self {
-        Self { services }
+    pub(super) const fn new(services: Services, partitions: Vec<Handle>) -> Self {
+        Self { services, partitions }
     }
 
     /// Answers this broker itself.
@@ -90,5 +93,14 @@ impl Dispatcher {
 impl Handler for Dispatcher {
     fn handle(&self, peer: Peer, request: Request) -> impl Future<Output = Response> + Send {
         self.answer(peer, request)
+    }
+
+    /// What a follower asks for goes to a partition, and what it is answered comes from there: another thread would only
+    /// hand both on.
+    fn home(&self, peer: Peer, lane: u8) -> Option<Handle> {
+        match Lane::numbered(lane)? {
+            Lane::Replication => home_of(&self.partitions, peer.broker_id).cloned(),
+            Lane::Protocol | Lane::Clients => None,
+        }
     }
 }

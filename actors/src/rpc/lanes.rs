@@ -48,7 +48,21 @@ impl Lane {
             Self::Replication => REPLICATION_WINDOW,
             Self::Clients => CLIENT_WINDOW,
         };
-        TransportConfig { window_requests, ..config.clone() }
+        TransportConfig { window_requests, lane: self.number(), ..config.clone() }
+    }
+
+    /// As it is called on the wire.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Protocol => 0,
+            Self::Replication => 1,
+            Self::Clients => 2,
+        }
+    }
+
+    /// The lane of that number.
+    pub(super) fn numbered(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.number() == number)
     }
 }
 
@@ -78,9 +92,9 @@ pub(super) struct Lanes([Box<dyn Clients>; 3]);
 
 impl Lanes {
     /// On the tokio runtime that this is called on, but for replication: what a replicator gets would only be handed on
-    /// by another thread, so its connection lives on one of `replicators`, where the replicator itself does.
+    /// by another thread, so its connection lives on one of `partitions`, where the replicator itself does.
     pub(super) fn new<N: Network>(
-        replicators: &[Handle],
+        partitions: &[Handle],
         network: &N,
         identity: &Identity,
         config: &TransportConfig,
@@ -89,7 +103,7 @@ impl Lanes {
         Self(Lane::ALL.map(|lane| -> Box<dyn Clients> {
             let (config, counters) = (lane.config(config), Arc::clone(counters));
             let homes = match lane {
-                Lane::Replication => replicators.to_vec(),
+                Lane::Replication => partitions.to_vec(),
                 Lane::Protocol | Lane::Clients => vec![Handle::current()],
             };
             Box::new(Peers::at_homes(homes, network.clone(), identity.clone(), config, counters, random_seed()))

@@ -5,6 +5,8 @@ use tokio::io::{AsyncReadExt, DuplexStream, duplex};
 use super::*;
 use crate::{connection::Activity, counters::Counters};
 
+const LANE: u8 = 7;
+
 fn identity(cluster_id: &str, broker_id: u32) -> Identity {
     Identity {
         cluster_id: cluster_id.to_owned(),
@@ -17,7 +19,8 @@ async fn client(stream: DuplexStream, identity: Identity, expected: u32) -> Resu
     let (activity, counters) = (Activity::default(), Counters::default());
     let (reader, mut writer) = tokio::io::split(stream);
     let mut reader = FrameReader::new(reader, &activity, &counters);
-    let config = TransportConfig { window_requests: 8, frame_bytes_max: 5000, ..TransportConfig::default() };
+    let config =
+        TransportConfig { window_requests: 8, frame_bytes_max: 5000, lane: LANE, ..TransportConfig::default() };
     greet(&mut reader, &mut writer, &identity, BrokerId(expected), &config).await
 }
 
@@ -85,19 +88,35 @@ async fn strangers_are_told_why() {
 }
 
 #[tokio::test]
+async fn a_server_is_told_the_lane_and_does_without_it() {
+    let (one, other) = duplex(1 << 12);
+    let (agreed, told) = tokio::join!(client(one, identity("c", 1), 2), server(other, false));
+    assert_eq!((agreed.unwrap().lane, told.unwrap().lane), (LANE, LANE));
+
+    let (mut one, other) = duplex(1 << 12);
+    one.write_all(&handshake_frame(hello(1, 1)).await).await.unwrap();
+    assert_eq!(server(other, false).await.unwrap().lane, 0);
+}
+
+/// As a broker wrote it that knew no lanes.
+fn hello(version_min: u16, version_max: u16) -> Vec<u8> {
+    let hello = Hello {
+        magic: MAGIC,
+        version_min,
+        version_max,
+        cluster_id: "c".to_owned(),
+        broker_id: BrokerId(1),
+        incarnation: 1,
+        expected_peer: BrokerId(2),
+        frame_bytes_max: 5000,
+    };
+    postcard::to_stdvec(&hello).unwrap()
+}
+
+#[tokio::test]
 async fn a_later_version_is_understood_as_far_as_it_has_to_be() {
     let hello = |version_min: u16, version_max: u16| {
-        let hello = Hello {
-            magic: MAGIC,
-            version_min,
-            version_max,
-            cluster_id: "c".to_owned(),
-            broker_id: BrokerId(1),
-            incarnation: 1,
-            expected_peer: BrokerId(2),
-            frame_bytes_max: 5000,
-        };
-        let mut control = postcard::to_stdvec(&hello).unwrap();
+        let mut control = hello(version_min, version_max);
         control.extend_from_slice(b"a field of version 9");
         control
     };

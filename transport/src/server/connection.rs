@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -15,10 +16,10 @@ use tokio::{
 
 use super::{Handler, Peer, Phase, Shared};
 use crate::{
-    HandshakeError, Request, RequestRefusal, Response,
+    HandshakeError, Listener, Request, RequestRefusal, Response,
     connection::{Activity, ConnectionEnd, FrameReader, Outgoing, ReadError, keep_alive, write_frames},
     counters,
-    frame::{Frame, FrameError, FrameKind},
+    frame::{Frame, FrameDecoder, FrameError, FrameKind},
     handshake::{Agreed, receive},
     message::{KIND_REFUSAL, Payload, RESERVED_KINDS_FROM, encode_control},
     window::{Permits, Window},
@@ -35,9 +36,31 @@ struct Served<H> {
     handlers: Mutex<BTreeMap<u64, Option<AbortHandle>>>,
 }
 
-pub(super) async fn run<S, H: Handler>(stream: S, from: SocketAddr, shared: Arc<Shared<H>>)
+/// A connection whose two ends know each other.
+pub(super) struct Greeted<S> {
+    stream: S,
+    /// What was read beyond the greeting.
+    decoder: FrameDecoder,
+    pub(super) peer: Peer,
+    agreed: Agreed,
+}
+
+impl<S> Greeted<S> {
+    /// Which of its peer's connections this is.
+    pub(super) const fn lane(&self) -> u8 {
+        self.agreed.lane
+    }
+
+    /// Moves it to the runtime that this is called on.
+    pub(super) fn settle<L: Listener<Stream = S>>(self) -> io::Result<Self> {
+        Ok(Self { stream: L::settle(self.stream)?, ..self })
+    }
+}
+
+/// The handshake. Nothing when it failed, and then the connection is closed.
+pub(super) async fn greet<S, H: Handler>(stream: S, from: SocketAddr, shared: &Shared<H>) -> Option<Greeted<S>>
 where
-    S: AsyncRead + AsyncWrite,
+    S: AsyncRead + AsyncWrite + Unpin,
 {
     let activity = Activity::default();
     let (config, counters) = (&shared.config, &*shared.counters);
@@ -45,25 +68,38 @@ where
     let mut reader = FrameReader::new(reader, &activity, counters);
     let draining = *shared.phase.borrow() != Phase::Serving;
     let greeting = receive(&mut reader, &mut writer, &shared.identity, draining, config);
-    let agreed = timeout(config.handshake_timeout, greeting).await.unwrap_or(Err(HandshakeError::Timeout));
-    let agreed = match agreed {
-        Ok(agreed) => agreed,
-        Err(error) => {
-            counters::one(&counters.handshakes_refused);
-            if matches!(error, HandshakeError::NotUnderstood(_)) {
-                counters::one(&counters.decode_errors);
-            }
-            match error {
-                HandshakeError::Refused(refusal) => tracing::warn!(%from, %refusal, "a broker was refused"),
-                // Anybody can make these as often as they like; the counters tell.
-                error => tracing::debug!(%from, %error, "handshake failed"),
-            }
-            return;
+    let error = match timeout(config.handshake_timeout, greeting).await.unwrap_or(Err(HandshakeError::Timeout)) {
+        Ok(agreed) => {
+            let (reader, decoder) = reader.into_parts();
+            let peer = Peer { broker_id: agreed.peer, incarnation: agreed.incarnation, address: from };
+            return Some(Greeted { stream: reader.unsplit(writer), decoder, peer, agreed });
         }
+        Err(error) => error,
     };
-    let Agreed { peer, incarnation, peer_frame_bytes_max, .. } = agreed;
-    let peer = Peer { broker_id: peer, incarnation, address: from };
+    counters::one(&counters.handshakes_refused);
+    if matches!(error, HandshakeError::NotUnderstood(_)) {
+        counters::one(&counters.decode_errors);
+    }
+    match error {
+        HandshakeError::Refused(refusal) => tracing::warn!(%from, %refusal, "a broker was refused"),
+        // Anybody can make these as often as they like; the counters tell.
+        error => tracing::debug!(%from, %error, "handshake failed"),
+    }
+    None
+}
+
+/// Serves it until either end is done.
+pub(super) async fn run<S, H: Handler>(greeted: Greeted<S>, shared: Arc<Shared<H>>)
+where
+    S: AsyncRead + AsyncWrite,
+{
+    let Greeted { stream, decoder, peer, agreed } = greeted;
+    let activity = Activity::default();
+    let (config, counters) = (&shared.config, &*shared.counters);
+    let (reader, mut writer) = tokio::io::split(stream);
+    let mut reader = FrameReader::resume(reader, decoder, &activity, counters);
     let _present = shared.enter(peer);
+    let peer_frame_bytes_max = agreed.peer_frame_bytes_max;
     let (queue, mut queued) = mpsc::unbounded_channel();
     let served =
         Arc::new(Served { shared: Arc::clone(&shared), peer, peer_frame_bytes_max, queue, handlers: Mutex::default() });
@@ -78,9 +114,11 @@ where
     end.count(counters);
     match end {
         ConnectionEnd::Read(ReadError::Closed { inside_frame: false }) => {
-            tracing::debug!(broker_id = %peer.broker_id, %from, "connection closed");
+            tracing::debug!(broker_id = %peer.broker_id, from = %peer.address, "connection closed");
         }
-        end => tracing::warn!(broker_id = %peer.broker_id, %from, reason = %end, "connection ended"),
+        end => {
+            tracing::warn!(broker_id = %peer.broker_id, from = %peer.address, reason = %end, "connection ended");
+        }
     }
 }
 
