@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use pubg1_metrics::ActorKind;
 use pubg1_model::record_batch::ValidBatch;
@@ -181,10 +181,13 @@ impl ReplicatorActor {
             Ok((PollAnswer::Answers(outcomes), payload)) => {
                 self.pause = PAUSE.0;
                 self.session.heard = self.session.heard.max(Some(number));
-                if self.hand_out(outcomes, &payload) {
-                    self.pump(ctx);
-                } else {
+                let has_told = !outcomes.is_empty();
+                if !self.hand_out(outcomes, &payload) {
                     self.begin_again(ctx, "an answer has less bytes than it says");
+                } else if has_told && !self.source.has_unsent() {
+                    pump_after_partitions(ctx.address());
+                } else {
+                    self.pump(ctx);
                 }
             }
             Ok((PollAnswer::UnknownSession, _)) => self.begin_again(ctx, "the session is not known"),
@@ -252,6 +255,16 @@ impl ReplicatorActor {
             }
         });
     }
+}
+
+/// Lets the partitions of this thread take what was answered first. What they want next, and have by then, goes in one
+/// request; sent at once, that one would say nothing, and its answer, which the next one calls for, nothing either.
+fn pump_after_partitions(address: Addr<ReplicatorActor>) {
+    actix_rt::spawn(async move {
+        tokio::task::yield_now().await;
+        #[expect(clippy::disallowed_methods, reason = "one for each answer, of which few are outstanding")]
+        address.do_send(Wanted);
+    });
 }
 
 impl Handler<Wanted> for ReplicatorActor {

@@ -92,6 +92,32 @@ async fn log_ends_count_under_interval() {
     cluster.end().await;
 }
 
+/// What a follower has and what it wants next go in one request; one that says nothing would be answered with nothing.
+#[actix_rt::test]
+async fn a_record_costs_one_request_of_each_follower() {
+    const RECORDS: u64 = 300;
+    let cluster = Cluster::start_with(3, |config| {
+        config.flush = FlushPolicy::Interval { ms: 60_000 };
+        config.partition_arbiters = 1;
+    })
+    .await;
+    cluster.create_topic(3, TopicConfig::default()).await;
+    cluster.append("first").await;
+    cluster.converged().await;
+    let leader = cluster.leader().await;
+    let fetches = || cluster.broker(leader).node().metrics.replication().fetches.get();
+    let (before, begun) = (fetches(), std::time::Instant::now());
+    for n in 0..RECORDS {
+        cluster.append(&format!("{n}")).await;
+    }
+    // Of each follower: one for each record; while nothing comes, one for each wait, and for news of what is committed.
+    let waits = u64::try_from(begun.elapsed().as_millis()).unwrap() / 50 + 1;
+    let most = 2 * (RECORDS + 2 * waits);
+    let sent = fetches() - before;
+    assert!(sent <= most, "{sent} requests for {RECORDS} records, at most {most}");
+    cluster.end().await;
+}
+
 #[actix_rt::test]
 async fn a_quorum_is_enough_and_less_is_not() {
     let mut cluster = Cluster::start(3).await;
