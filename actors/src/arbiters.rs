@@ -1,6 +1,6 @@
 //! The broker's own arbiters: one for metadata, one for coordination, one for the transport, N for
-//! partitions, and some of low priority for streams. What replicators ask and are answered travels on the threads
-//! of partitions, at both ends.
+//! partitions, and some of low priority for streams. What replicators ask and are answered travels on their own
+//! threads, those of partitions; at the leader's end, too, if there is one such thread.
 //!
 //! An arbiter is one thread; what blocks or floods one leaves the others alone. Which partition runs
 //! where follows from a stable hash, so that it is the same after every start.

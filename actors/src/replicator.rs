@@ -2,8 +2,8 @@
 //!
 //! A broker keeps one `Source` for each other broker that leads a partition followed here. In it lies what every
 //! following replica wants next, its *wish*: records from an offset on, which acknowledges all before it, or where an
-//! epoch ends. The `ReplicatorActor` of the source sends wishes on as they come, and at least one request is always
-//! outstanding there, so that an answer has something to come back on.
+//! epoch ends. The `ReplicatorActor` of the source sends wishes on as they come, and but for the moment in which
+//! an answer is taken in, at least one request is outstanding there, so that an answer has something to come back on.
 //!
 //! ```text
 //! PartitionActor ── want ──► Source ──► ReplicatorActor ── poll: new wishes ──► Session ── FetchRequested ──► PartitionActor

@@ -253,8 +253,8 @@ const FRAME_BYTES_MAX: u32 = 80 << 20;
 /// What a request or an answer may carry: a frame holds it beside its control part.
 pub(crate) const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX as usize - (1 << 20);
 
-/// Starts clients and server at the transport's place; connections for replication live, at both ends, where partitions
-/// do. A port that cannot be had is fatal.
+/// Starts clients and server at the transport's place; connections for replication live where partitions do, as
+/// [`lanes`] says. A port that cannot be had is fatal.
 pub(crate) fn start<N: Network>(services: Services, network: N, place: &Place, partitions: Vec<Place>) {
     // The arbiter is stopped last, with the process's other threads.
     place.spawn(async move {

@@ -45,6 +45,7 @@ pub struct Identity {
     pub incarnation: u64,
 }
 
+/// As the first version had it. What was added stands behind it, in this order: the lane, a byte. It goes on there.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Hello {
     magic: [u8; 8],

@@ -36,5 +36,5 @@ pub use handshake::{HandshakeError, HandshakeRefusal, Identity};
 pub use message::{ControlError, Payload, Request, Response};
 pub use network::{Listener, Network, TokioListener, TokioNetwork};
 pub use peer_client::{PeerClient, PeerState};
-pub use peers::{Peers, home_of};
+pub use peers::Peers;
 pub use server::{Drained, Handler, Peer, Server};

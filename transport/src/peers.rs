@@ -11,12 +11,6 @@ use tokio::runtime::Handle;
 
 use crate::{Counters, Identity, Network, PeerClient, TransportConfig};
 
-/// Of several runtimes the one where a peer's connections live. Of none, nothing.
-#[must_use]
-pub fn home_of(homes: &[Handle], peer: BrokerId) -> Option<&Handle> {
-    usize::try_from(peer.0).unwrap_or_default().checked_rem(homes.len()).and_then(|at| homes.get(at))
-}
-
 /// The clients of one broker. Clones share them.
 #[derive(Clone)]
 pub struct Peers<N> {
@@ -45,8 +39,8 @@ impl<N: Network> Peers<N> {
         Self::at_homes(vec![Handle::current()], network, identity, config, counters, seed)
     }
 
-    /// The same with connections on several runtimes, or on another one than the caller's: see
-    /// [`home_of`]. Without any, on the caller's.
+    /// The same with connections on several runtimes, or on another one than the caller's: that of broker *n* lives on
+    /// number *n* modulo how many there are. Of none, on the caller's.
     ///
     /// # Panics
     /// Without `homes`, when a client is asked for outside of a tokio runtime.
@@ -72,7 +66,8 @@ impl<N: Network> Peers<N> {
         if let Some(client) = clients.get(&peer).filter(|client| client.address() == address) {
             return client.clone();
         }
-        let _inside = home_of(homes, peer).map(Handle::enter);
+        let home = usize::try_from(peer.0).unwrap_or_default().checked_rem(homes.len()).and_then(|at| homes.get(at));
+        let _inside = home.map(Handle::enter);
         let client = PeerClient::new(
             network.clone(),
             peer,

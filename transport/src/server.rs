@@ -13,8 +13,8 @@ use std::{
 use pubg1_model::BrokerId;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{Instant, timeout_at},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    time::{Instant, timeout, timeout_at},
 };
 
 use crate::{Counters, Identity, Listener, Request, Response, TransportConfig, counters};
@@ -206,14 +206,29 @@ async fn serve<L: Listener, H: Handler>(
         shared.until_stopped(connection::run(greeted, Arc::clone(&shared))).await;
         return drop(counted);
     };
-    // On a runtime that has ended it is dropped, and closed by that.
+    // It comes for the connection when it has time; until then the connection is not its own, and can be given up.
+    let (arrive, arrived) = oneshot::channel::<oneshot::Sender<_>>();
+    let handshake_timeout = shared.config.handshake_timeout;
     home.spawn(async move {
+        let (give, given) = oneshot::channel();
+        if arrive.send(give).is_err() {
+            return;
+        }
+        let Ok((greeted, counted)): Result<(connection::Greeted<_>, CountedConnection<H>), _> = given.await else {
+            return;
+        };
         match greeted.settle::<L>() {
             Ok(greeted) => drop(shared.until_stopped(connection::run(greeted, Arc::clone(&shared))).await),
             Err(error) => tracing::warn!(%from, %error, "a connection could not be moved to another thread"),
         }
         drop(counted);
     });
+    match timeout(handshake_timeout, arrived).await {
+        // If it ends before it has taken it, both are dropped there.
+        Ok(Ok(give)) => drop(give.send((greeted, counted))),
+        Ok(Err(_)) => tracing::debug!(%from, "a connection was closed, as the thread that serves its kind has ended"),
+        Err(_) => tracing::warn!(%from, "a connection was closed, as the thread that serves its kind is held up"),
+    }
 }
 
 struct CountedConnection<H> {

@@ -80,7 +80,7 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    fn new(stream: DuplexStream) -> Self {
+    pub(crate) fn new(stream: DuplexStream) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         // A test's process is short.
         let (activity, counters): (&Activity, &Counters) = (Box::leak(Box::default()), Box::leak(Box::default()));

@@ -510,11 +510,12 @@ async fn a_connection_is_served_where_its_lane_has_its_home() {
     let counted = Arc::clone(&counters);
     let server = Server::start(listener, AtHome(handle), identity(SERVER, 1), config(), counted).unwrap();
     let address = server.local_address().to_string();
-    let client = |lane| {
+    let client = |lane, counters: &Arc<Counters>| {
         let config = TransportConfig { lane, ..config() };
-        PeerClient::new(TokioNetwork, SERVER, &*address, identity(BrokerId(1), 1), config, Arc::default(), 1)
+        PeerClient::new(TokioNetwork, SERVER, &*address, identity(BrokerId(1), 1), config, Arc::clone(counters), 1)
     };
-    let (here, there) = (client(0), client(1));
+    let connects = Arc::<Counters>::default();
+    let (here, there) = (client(0, &Arc::default()), client(1, &connects));
     let asked = async |client: &PeerClient| client.request(request(ECHO, b""), deadline()).await.unwrap().payload;
     for _ in 0..3 {
         assert_ne!(asked(&here).await.into_bytes(), "home");
@@ -523,19 +524,23 @@ async fn a_connection_is_served_where_its_lane_has_its_home() {
     assert_eq!(server.connections(), 2);
 
     // Without its home a connection ends, and one that comes later; the others and the server go on.
-    let mut state = there.state();
     drop(end);
     soon(tokio::task::spawn_blocking(|| home.join().unwrap())).await.unwrap();
-    soon(state.wait_for(|state| !matches!(state, PeerState::Connected { .. }))).await.unwrap();
-    there.connect();
+    soon(async {
+        while connects.snapshot().connects < 3 {
+            let soon = Instant::now() + Duration::from_millis(20);
+            assert!(there.request(request(ECHO, b""), soon).await.is_err());
+        }
+    })
+    .await;
+    assert_ne!(asked(&here).await.into_bytes(), "home");
+    drop(there);
     soon(async {
         while server.connections() != 1 {
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert_ne!(asked(&here).await.into_bytes(), "home");
-    drop(there);
     let drained = server.drain(deadline()).await;
     assert_eq!((drained.connections_cut, counters.snapshot().connections_open), (0, 0));
 }

@@ -28,6 +28,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     PartitionSlot,
+    lease::Silence,
     messages::{Fence, FlushCompleted, Opened},
     opening::{OpenedReplica, OpeningFailure, open_replica},
     replica::ReplicaState,
@@ -71,6 +72,7 @@ pub(crate) struct PartitionActor {
     verification: housekeeping::Verification,
     /// Counts handovers, so that the end of one does not end the next.
     handovers: u64,
+    silence: Silence,
     /// Set when the partition is to be closed.
     closing: Option<oneshot::Sender<bool>>,
     #[cfg(any(test, feature = "testing"))]
@@ -115,6 +117,7 @@ pub(crate) fn start_partition(slot: &Arc<PartitionSlot>, place: Place, control: 
             is_compacting: false,
             verification: housekeeping::Verification::default(),
             handovers: 0,
+            silence: Silence::default(),
             closing: None,
             #[cfg(any(test, feature = "testing"))]
             faults: faults::Faults::default(),

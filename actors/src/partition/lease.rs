@@ -101,9 +101,43 @@ impl Lease {
     }
 }
 
+/// How far apart two looks are at least that find followers silent, in milliseconds: by then a thread that was held up
+/// has read what had come for it.
+const LOOKS_APART_MS: u64 = 100;
+
+/// Whether followers are silent, by looking now and then.
+///
+/// A thread that was held up, and looks at the clock first, finds that nothing was heard for long, while what followers
+/// sent lies unread. So one look says nothing.
+#[derive(Debug, Default)]
+pub(super) struct Silence {
+    /// When the first look was that found them silent; nothing since one that did not.
+    first_ms: Option<u64>,
+}
+
+impl Silence {
+    /// Takes down what a look finds. Whether an earlier one has found the same, and none between them anything else.
+    pub(super) fn lasts(&mut self, is_silent: bool, now_ms: u64) -> bool {
+        if !is_silent {
+            self.first_ms = None;
+            return false;
+        }
+        now_ms.saturating_sub(*self.first_ms.get_or_insert(now_ms)) >= LOOKS_APART_MS
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silence_that_one_look_finds_may_be_that_of_a_thread_that_was_held_up() {
+        let mut silence = Silence::default();
+        assert!(!silence.lasts(true, 5_000) && !silence.lasts(true, 5_000 + LOOKS_APART_MS - 1));
+        assert!(silence.lasts(true, 5_000 + LOOKS_APART_MS));
+        assert!(!silence.lasts(false, 6_000), "something was heard");
+        assert!(!silence.lasts(true, 7_000) && silence.lasts(true, 7_250));
+    }
 
     fn follower(broker: u32) -> (Arc<Contact>, (BrokerId, Arc<Attachment>)) {
         let contact = Arc::new(Contact::default());

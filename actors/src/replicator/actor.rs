@@ -120,7 +120,7 @@ impl Actor for ReplicatorActor {
 }
 
 impl ReplicatorActor {
-    /// Sends what there is to send; keeps one request outstanding while anything is followed.
+    /// Sends what there is to send, and something in any case if no request is outstanding while anything is followed.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         if self.source.is_over() {
             self.source.set_address(None);
@@ -257,8 +257,10 @@ impl ReplicatorActor {
     }
 }
 
-/// Lets the partitions of this thread take what was answered first. What they want next, and have by then, goes in one
-/// request; sent at once, that one would say nothing, and its answer, which the next one calls for, nothing either.
+/// Lets the partitions of this thread take what was answered first. What they have by then, and want next, goes in one
+/// request; one that is sent before says nothing, and its answer, which the next one calls for, nothing either. Who
+/// waits for a disk, or runs on another thread, says it later, and is not waited for: the leader's lease rests on
+/// requests that come.
 fn pump_after_partitions(address: Addr<ReplicatorActor>) {
     actix_rt::spawn(async move {
         tokio::task::yield_now().await;

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use pubg1_transport::{Handler, Peer, Request, Response, home_of};
+use pubg1_transport::{Handler, Peer, Request, Response};
 use tokio::runtime::Handle;
 
 use super::{Services, kind, lanes::Lane, not_understood, respond, sealed, unknown};
@@ -95,12 +95,7 @@ impl Handler for Dispatcher {
         self.answer(peer, request)
     }
 
-    /// What a follower asks for goes to a partition, and what it is answered comes from there: another thread would only
-    /// hand both on.
-    fn home(&self, peer: Peer, lane: u8) -> Option<Handle> {
-        match Lane::numbered(lane)? {
-            Lane::Replication => home_of(&self.partitions, peer.broker_id).cloned(),
-            Lane::Protocol | Lane::Clients => None,
-        }
+    fn home(&self, _peer: Peer, lane: u8) -> Option<Handle> {
+        Lane::numbered(lane)?.home(&self.partitions).cloned()
     }
 }

@@ -64,6 +64,16 @@ impl Lane {
     pub(super) fn numbered(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| lane.number() == number)
     }
+
+    /// Where requests of the lane are read and answered, if not on the transport's thread. What a follower asks for goes to
+    /// a partition, and what it is answered comes from there: if all partitions run on one thread, another one would only
+    /// hand both on. Of several, one that is held up would keep followers of the others' partitions waiting.
+    pub(super) const fn home(self, partitions: &[Handle]) -> Option<&Handle> {
+        match (self, partitions) {
+            (Self::Replication, [only]) => Some(only),
+            _ => None,
+        }
+    }
 }
 
 /// The clients of the peers, whatever network they use.
@@ -140,6 +150,18 @@ impl Lanes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn lanes_are_told_by_number_and_replication_is_served_where_all_partitions_run() {
+        let numbers = [(Lane::Protocol, 0), (Lane::Replication, 1), (Lane::Clients, 2)];
+        let here = Handle::current();
+        for (lane, number) in numbers {
+            assert_eq!((lane.config(&TransportConfig::default()).lane, Lane::numbered(number)), (number, Some(lane)));
+            assert_eq!(lane.home(std::slice::from_ref(&here)).is_some(), lane == Lane::Replication);
+            assert!(lane.home(&[]).is_none() && lane.home(&[here.clone(), here.clone()]).is_none());
+        }
+        assert_eq!(Lane::numbered(3), None);
+    }
 
     #[test]
     fn every_kind_has_its_lane() {

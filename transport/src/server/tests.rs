@@ -6,6 +6,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
 use crate::{
+    Network,
     frame::{Frame, FrameKind},
     testing::{PipeNetwork, Scripted, client, frame, identity, pipes, soon, until},
 };
@@ -214,4 +215,63 @@ async fn a_keepalive_comes_when_nothing_else_does() {
     }
     let interval = config().keepalive_interval;
     assert!((interval * 19..=interval * 21).contains(&start.elapsed()), "{:?}", start.elapsed());
+}
+
+/// Answers; every connection has a home.
+struct AtHome(Handle);
+
+impl Handler for AtHome {
+    async fn handle(&self, _peer: Peer, request: Request) -> Response {
+        Response { kind: request.kind, control: request.control, payload: request.payload }
+    }
+
+    fn home(&self, _peer: Peer, lane: u8) -> Option<Handle> {
+        (lane == 3).then(|| self.0.clone())
+    }
+}
+
+fn serve_at_home(home: &Handle) -> (PipeNetwork, Server) {
+    let (network, listener) = pipes(1 << 16);
+    let server = Server::start(listener, AtHome(home.clone()), identity(2), config(), Arc::default()).unwrap();
+    (network, server)
+}
+
+/// What a client of lane 3 says first.
+async fn greeting() -> Vec<u8> {
+    let (network, listener) = pipes(1 << 16);
+    let hears = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut bytes = vec![0; 1024];
+        let read = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await.unwrap();
+        bytes.truncate(read);
+        bytes
+    };
+    let config = TransportConfig { lane: 3, ..config() };
+    let client = client(network, &config, &Arc::default());
+    client.connect();
+    hears.await
+}
+
+#[tokio::test]
+async fn what_is_read_beyond_the_greeting_is_not_lost_when_a_connection_moves() {
+    let (network, _server) = serve_at_home(&Handle::current());
+    let first = frame(FrameKind::Request, 1, b"x");
+    let bytes = [&greeting().await[..], &first.header(u32::MAX).unwrap().encode(), b"x"].concat();
+    let mut peer = Scripted::new(network.connect("pipe").await.unwrap());
+    peer.send_bytes(&bytes).await;
+    assert_eq!(peer.next().await.kind, FrameKind::Handshake);
+    assert_eq!(peer.next().await.correlation_id, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_home_that_does_not_come_for_a_connection_holds_no_place() {
+    // Nothing runs it.
+    let home = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (network, server) = serve_at_home(home.handle());
+    let mut peer = Scripted::new(network.connect("pipe").await.unwrap());
+    peer.send_bytes(&greeting().await).await;
+    assert_eq!(peer.next().await.kind, FrameKind::Handshake);
+    peer.closed().await;
+    until(|| server.connections() == 0).await;
+    home.shutdown_background();
 }

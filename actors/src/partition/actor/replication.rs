@@ -166,7 +166,7 @@ impl PartitionActor {
         for read in reads {
             let address = ctx.address();
             self.slot.node.workers.submit_as(Urgency::Replication, move || {
-                let result = read.read();
+                let result = read.read_into_memory();
                 let Served { from, epoch, offset, .. } = read;
                 post(&address, ReadCompleted { from, epoch, offset, result });
             });
@@ -252,7 +252,8 @@ impl PartitionActor {
         self.slot.take_tick();
         let (now_ms, silence_max) = (self.slot.node.monotonic_ms(), self.slot.node.config.session_timeout_ms);
         let Role::Replica(state) = &mut self.role else { return };
-        if state.silent_since_ms().is_some_and(|since| now_ms.saturating_sub(since) > silence_max) {
+        let is_silent = state.silent_since_ms().is_some_and(|since| now_ms.saturating_sub(since) > silence_max);
+        if self.silence.lasts(is_silent, now_ms) {
             self.step_down("no quorum of its followers is in contact");
             return self.proceed(ctx);
         }

@@ -4,7 +4,7 @@
 //! watermark alone may wait a little, because the next records carry it. One that comes before this replica has taken
 //! its leadership up is kept until then: a follower may hear of an election first.
 
-use std::sync::Arc;
+use std::{hint::black_box, sync::Arc};
 
 use pubg1_model::{
     BrokerId, LeaderEpoch, Offset,
@@ -23,6 +23,8 @@ use crate::{
 
 /// Bytes of one answer: at least one batch, then up to this, or less if less was asked for.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+/// The smallest page that a machine has.
+const PAGE_BYTES: usize = 4096;
 /// A follower that has not had everything for this long is not in sync, in milliseconds.
 const LAG_MS_MAX: u64 = 2_000;
 
@@ -56,6 +58,17 @@ impl Served {
     /// Blocks.
     pub(in crate::partition) fn read(&self) -> Result<LogSlice, ReadError> {
         self.reader.read(self.offset, Offset::MAX, self.max_bytes)
+    }
+
+    /// As [`Self::read`], and what was read is in memory: whoever sends it does not wait for the disk.
+    pub(in crate::partition) fn read_into_memory(&self) -> Result<LogSlice, ReadError> {
+        let slice = self.read()?;
+        for run in &slice.runs {
+            for byte in run.iter().step_by(PAGE_BYTES) {
+                black_box(*byte);
+            }
+        }
+        Ok(slice)
     }
 }
 

@@ -110,9 +110,10 @@ async fn a_record_costs_one_request_of_each_follower() {
     for n in 0..RECORDS {
         cluster.append(&format!("{n}")).await;
     }
-    // Of each follower: one for each record; while nothing comes, one for each wait, and for news of what is committed.
-    let waits = u64::try_from(begun.elapsed().as_millis()).unwrap() / 50 + 1;
-    let most = 2 * (RECORDS + 2 * waits);
+    // Of each follower: one for each record; while nothing comes, one for each wait of 150 ms, and for news of what is
+    // committed, every 50 ms.
+    let waits = u64::try_from(begun.elapsed().as_millis()).unwrap() * 4 / 150 + 10;
+    let most = 2 * (RECORDS + waits);
     let sent = fetches() - before;
     assert!(sent <= most, "{sent} requests for {RECORDS} records, at most {most}");
     cluster.end().await;
