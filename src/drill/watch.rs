@@ -73,7 +73,10 @@ impl Watch {
 
     /// Asks this broker, too, from now on.
     pub(super) fn ask(&mut self, client: Client) {
-        self.asking.spawn(ask(client, self.topic.clone(), Arc::clone(&self.seen)));
+        if !lock(&self.seen).led.is_empty() {
+            self.asking.spawn(ask_who_leads(client.clone(), self.topic.clone(), Arc::clone(&self.seen)));
+        }
+        self.asking.spawn(ask_how_it_is(client, Arc::clone(&self.seen)));
     }
 
     /// What was seen until now.
@@ -135,16 +138,23 @@ fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn ask(client: Client, topic: TopicName, seen: Arc<Mutex<Seen>>) {
+/// Every broker answers this by itself.
+async fn ask_who_leads(client: Client, topic: TopicName, seen: Arc<Mutex<Seen>>) {
+    loop {
+        if let Ok(Ok(topic)) = tokio::time::timeout(ASK_TIMEOUT, client.topic(&topic)).await {
+            lock(&seen).take(&Look::Topic(&topic));
+        }
+        let pause = lock(&seen).pause();
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// These answers wait for a controller while there is none.
+async fn ask_how_it_is(client: Client, seen: Arc<Mutex<Seen>>) {
     let mut turn = 0_u32;
     loop {
         if let Ok(Ok(cluster)) = tokio::time::timeout(ASK_TIMEOUT, client.cluster()).await {
             lock(&seen).take(&Look::Cluster(&cluster));
-        }
-        if !lock(&seen).led.is_empty()
-            && let Ok(Ok(topic)) = tokio::time::timeout(ASK_TIMEOUT, client.topic(&topic)).await
-        {
-            lock(&seen).take(&Look::Topic(&topic));
         }
         if turn.is_multiple_of(HEALTH_EACH)
             && let Ok(Ok(health)) =

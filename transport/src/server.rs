@@ -208,7 +208,7 @@ async fn serve<L: Listener, H: Handler>(
     };
     // It comes for the connection when it has time; until then the connection is not its own, and can be given up.
     let (arrive, arrived) = oneshot::channel::<oneshot::Sender<_>>();
-    let handshake_timeout = shared.config.handshake_timeout;
+    let there = Arc::clone(&shared);
     home.spawn(async move {
         let (give, given) = oneshot::channel();
         if arrive.send(give).is_err() {
@@ -218,16 +218,19 @@ async fn serve<L: Listener, H: Handler>(
             return;
         };
         match greeted.settle::<L>() {
-            Ok(greeted) => drop(shared.until_stopped(connection::run(greeted, Arc::clone(&shared))).await),
+            Ok(greeted) => drop(there.until_stopped(connection::run(greeted, Arc::clone(&there))).await),
             Err(error) => tracing::warn!(%from, %error, "a connection could not be moved to another thread"),
         }
         drop(counted);
     });
-    match timeout(handshake_timeout, arrived).await {
+    match shared.until_stopped(timeout(shared.config.handshake_timeout, arrived)).await {
         // If it ends before it has taken it, both are dropped there.
-        Ok(Ok(give)) => drop(give.send((greeted, counted))),
-        Ok(Err(_)) => tracing::debug!(%from, "a connection was closed, as the thread that serves its kind has ended"),
-        Err(_) => tracing::warn!(%from, "a connection was closed, as the thread that serves its kind is held up"),
+        Some(Ok(Ok(give))) => drop(give.send((greeted, counted))),
+        Some(Ok(Err(_))) => {
+            tracing::debug!(%from, "a connection was closed, as the thread that serves its kind has ended");
+        }
+        Some(Err(_)) => tracing::warn!(%from, "a connection was closed, as the thread that serves its kind is held up"),
+        None => {}
     }
 }
 

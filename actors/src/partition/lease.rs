@@ -11,7 +11,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use pubg1_model::{BrokerId, replication::ReplicaSet};
+use pubg1_model::{BrokerId, LeaderEpoch, replication::ReplicaSet};
 
 /// When a follower's broker is known to have been in this session; in milliseconds of the leader's monotonic clock.
 #[derive(Debug, Default)]
@@ -102,27 +102,31 @@ impl Lease {
 }
 
 /// How far apart two looks are at least that find followers silent, in milliseconds: by then a thread that was held up
-/// has read what had come for it.
+/// has answered what had come for it, and heard whoever still waited. Followers that had given up waiting may need longer
+/// for another session; but where a leader is really alone, nobody else leads before it steps down.
 const LOOKS_APART_MS: u64 = 100;
 
-/// Whether followers are silent, by looking now and then.
+/// Whether the followers of a leadership are silent, by looking now and then.
 ///
 /// A thread that was held up, and looks at the clock first, finds that nothing was heard for long, while what followers
 /// sent lies unread. So one look says nothing.
 #[derive(Debug, Default)]
 pub(super) struct Silence {
-    /// When the first look was that found them silent; nothing since one that did not.
-    first_ms: Option<u64>,
+    /// The first look that found them silent, and in which epoch; nothing since one that did not.
+    first: Option<(LeaderEpoch, u64)>,
 }
 
 impl Silence {
-    /// Takes down what a look finds. Whether an earlier one has found the same, and none between them anything else.
-    pub(super) fn lasts(&mut self, is_silent: bool, now_ms: u64) -> bool {
+    /// Takes down what a look finds. Whether an earlier one of the same epoch has found the same, and none between them
+    /// anything else.
+    pub(super) fn lasts(&mut self, epoch: LeaderEpoch, is_silent: bool, now_ms: u64) -> bool {
         if !is_silent {
-            self.first_ms = None;
+            self.first = None;
             return false;
         }
-        now_ms.saturating_sub(*self.first_ms.get_or_insert(now_ms)) >= LOOKS_APART_MS
+        let first = self.first.filter(|(of, _)| *of == epoch).map_or(now_ms, |(_, at)| at);
+        self.first = Some((epoch, first));
+        now_ms.saturating_sub(first) >= LOOKS_APART_MS
     }
 }
 
@@ -132,11 +136,13 @@ mod tests {
 
     #[test]
     fn silence_that_one_look_finds_may_be_that_of_a_thread_that_was_held_up() {
-        let mut silence = Silence::default();
-        assert!(!silence.lasts(true, 5_000) && !silence.lasts(true, 5_000 + LOOKS_APART_MS - 1));
-        assert!(silence.lasts(true, 5_000 + LOOKS_APART_MS));
-        assert!(!silence.lasts(false, 6_000), "something was heard");
-        assert!(!silence.lasts(true, 7_000) && silence.lasts(true, 7_250));
+        let (mut silence, epoch) = (Silence::default(), LeaderEpoch::new(3));
+        assert!(!silence.lasts(epoch, true, 5_000) && !silence.lasts(epoch, true, 5_000 + LOOKS_APART_MS - 1));
+        assert!(silence.lasts(epoch, true, 5_000 + LOOKS_APART_MS));
+        assert!(!silence.lasts(epoch, false, 6_000), "something was heard");
+        assert!(!silence.lasts(epoch, true, 7_000) && silence.lasts(epoch, true, 7_750));
+        assert!(!silence.lasts(LeaderEpoch::new(4), true, 9_000), "a look at another leadership");
+        assert!(silence.lasts(LeaderEpoch::new(4), true, 9_750));
     }
 
     fn follower(broker: u32) -> (Arc<Contact>, (BrokerId, Arc<Attachment>)) {

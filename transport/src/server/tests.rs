@@ -273,5 +273,14 @@ async fn a_home_that_does_not_come_for_a_connection_holds_no_place() {
     assert_eq!(peer.next().await.kind, FrameKind::Handshake);
     peer.closed().await;
     until(|| server.connections() == 0).await;
+
+    // A server that is dropped waits for nobody.
+    let mut peer = Scripted::new(network.connect("pipe").await.unwrap());
+    peer.send_bytes(&greeting().await).await;
+    assert_eq!(peer.next().await.kind, FrameKind::Handshake);
+    let dropped = Instant::now();
+    drop(server);
+    peer.closed().await;
+    assert!(dropped.elapsed() < config().handshake_timeout);
     home.shutdown_background();
 }

@@ -253,7 +253,8 @@ impl PartitionActor {
         let (now_ms, silence_max) = (self.slot.node.monotonic_ms(), self.slot.node.config.session_timeout_ms);
         let Role::Replica(state) = &mut self.role else { return };
         let is_silent = state.silent_since_ms().is_some_and(|since| now_ms.saturating_sub(since) > silence_max);
-        if self.silence.lasts(is_silent, now_ms) {
+        let epoch = state.replica().promised_epoch();
+        if self.silence.lasts(epoch, is_silent, now_ms) {
             self.step_down("no quorum of its followers is in contact");
             return self.proceed(ctx);
         }

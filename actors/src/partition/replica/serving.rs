@@ -64,7 +64,7 @@ impl Served {
     pub(in crate::partition) fn read_into_memory(&self) -> Result<LogSlice, ReadError> {
         let slice = self.read()?;
         for run in &slice.runs {
-            for byte in run.iter().step_by(PAGE_BYTES) {
+            for byte in run.iter().step_by(PAGE_BYTES).chain(run.last()) {
                 black_box(*byte);
             }
         }
