@@ -36,6 +36,9 @@ use pubg1_model::PartitionId;
 
 /// The virtual time that a cluster may take to be ready.
 const FOUNDING: Duration = Duration::from_secs(15);
+/// That leaderships may take to be where they should: they are given back every 10 s, and the controller may have been
+/// replaced by then.
+const BALANCED: Duration = Duration::from_secs(60);
 /// And that a broker may take from its start until it knows what was decided without it: less than a leader that looks
 /// for it now and then.
 const CAUGHT_UP: Duration = Duration::from_millis(300);
@@ -115,7 +118,9 @@ fn replaces_its_leader(from_seed: u64, cut: impl Fn(&mut Cluster<'_>, usize), me
             let controller = it.controller();
             (0..PARTITIONS).find_map(|partition| it.leader(PartitionId(partition)).filter(|at| controller != Some(*at)))
         };
-        assert!(cluster.run_until(FOUNDING, |it| led_by_another(it).is_some()));
+        let found = cluster.run_until(BALANCED, |it| led_by_another(it).is_some());
+        let leaders = || (0..PARTITIONS).map(|partition| cluster.leader(PartitionId(partition))).collect::<Vec<_>>();
+        assert!(found, "seed {seed}: led by {:?}, controller {:?}", leaders(), cluster.controller());
         let leader = led_by_another(&cluster).unwrap();
         cut(&mut cluster, leader);
         cluster.run(3_500);
